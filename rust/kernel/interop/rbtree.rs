@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Rust interface for C red-black trees.
+//!
+//! This module provides a read-only, typed view of a tree of `rb_node`s that C code owns and
+//! orders: iteration in order and search for a lower bound. It should only be used for cases where
+//! C and Rust code share direct access to the same tree through a C interop interface.
+//!
+//! Note: This *must not* be used by Rust components that just need a red-black tree. Use
+//! [`kernel::rbtree::RBTree`] instead.
+//!
+//! C header: [`include/linux/rbtree.h`](srctree/include/linux/rbtree.h)
+//!
+//! # Examples
+//!
+//! ```
+//! use kernel::{
+//!     bindings,
+//!     interop::rbtree::crbtree_create,
+//!     types::Opaque, //
+//! };
+//! # // Create a test tree with keys (10, 20, 30) - normally done by C code but it is emulated here
+//! # // for doctests using the C bindings.
+//! # use core::ptr;
+//! #
+//! # /// C struct with embedded `rb_node` (typically will be allocated by C code).
+//! # #[repr(C)]
+//! # pub struct SampleItemC {
+//! #     pub key: i32,
+//! #     pub node: bindings::rb_node,
+//! # }
+//! #
+//! # let mut root = bindings::rb_root::default();
+//! # let root = &raw mut root;
+//! #
+//! # let mut items = [10, 20, 30].map(|key| SampleItemC {
+//! #     key,
+//! #     node: bindings::rb_node::default(),
+//! # });
+//! # let items = items.as_mut_ptr();
+//! #
+//! # let mut parent = ptr::null_mut();
+//! # // SAFETY: `root` is a valid, empty tree.
+//! # let mut link = unsafe { &raw mut (*root).rb_node };
+//! # for i in 0..3 {
+//! #     // SAFETY: There are three items.
+//! #     let node = unsafe { &raw mut (*items.add(i)).node };
+//! #     // SAFETY: Keys ascend, thus the node belongs to the right of the one before it, which is
+//! #     // the last of the tree.
+//! #     unsafe {
+//! #         bindings::rb_link_node(node, parent, link);
+//! #         bindings::rb_insert_color(node, root);
+//! #         parent = bindings::rb_last(root);
+//! #         link = &raw mut (*parent).rb_right;
+//! #     }
+//! # }
+//!
+//! /// Rust wrapper for the C struct.
+//! ///
+//! /// The item struct in this example is defined in C code as:
+//! ///
+//! /// ```c
+//! /// struct SampleItemC {
+//! ///     int key;
+//! ///     struct rb_node node;
+//! /// };
+//! /// ```
+//! #[repr(transparent)]
+//! pub struct Item(Opaque<SampleItemC>);
+//!
+//! impl Item {
+//!     pub fn key(&self) -> i32 {
+//!         // SAFETY: `Item` has the same layout as `SampleItemC`.
+//!         unsafe { (*self.0.get()).key }
+//!     }
+//! }
+//!
+//! // Create the typed view from the root.
+//! //
+//! // SAFETY: `root` is a valid tree of `SampleItemC`, linked by their field `node`, that nobody
+//! // modifies, and `Item` is `#[repr(transparent)]` over `SampleItemC`.
+//! let tree = unsafe { crbtree_create!(root, Item, SampleItemC, node) };
+//!
+//! assert!(tree.iter().map(Item::key).eq([10, 20, 30]));
+//!
+//! // The first item that is not before 20, and all that follow.
+//! assert!(tree.lower_bound(|item| item.key() < 20).map(Item::key).eq([20, 30]));
+//! assert!(tree.lower_bound(|item| item.key() < 31).next().is_none());
+//! ```
+
+use core::{
+    iter::FusedIterator,
+    marker::PhantomData,
+    ptr::NonNull, //
+};
+
+use crate::{
+    bindings,
+    types::Opaque, //
+};
+
+/// A typed, read-only view of a C red-black tree, intended for FFI use-cases where a C subsystem
+/// manages a tree that Rust code needs to read.
+///
+/// The const generic `OFFSET` specifies the byte offset of the `rb_node` field within the struct
+/// that `T` wraps.
+///
+/// # Invariants
+///
+/// - The underlying `rb_root` is the root of a well-formed red-black tree.
+/// - Each `rb_node` of the tree stands at byte offset `OFFSET` of a struct that `T` wraps.
+#[repr(transparent)]
+pub struct CRbTree<T, const OFFSET: usize>(Opaque<bindings::rb_root>, PhantomData<T>);
+
+impl<T, const OFFSET: usize> CRbTree<T, OFFSET> {
+    /// Create a typed [`CRbTree`] reference from a raw `rb_root` pointer.
+    ///
+    /// # Safety
+    ///
+    /// - `root` must be a valid pointer to an initialized `rb_root` (e.g. `RB_ROOT`).
+    /// - `root` must remain valid for the lifetime `'a`.
+    /// - The tree and all linked nodes must not be modified for the lifetime `'a`.
+    /// - The tree must contain items where the `rb_node` field is at byte offset `OFFSET`.
+    /// - `T` must be `#[repr(transparent)]` over the C struct.
+    #[inline]
+    pub unsafe fn from_raw<'a>(root: *mut bindings::rb_root) -> &'a Self {
+        // INVARIANT: The caller guarantees a well-formed tree of such items.
+        //
+        // SAFETY:
+        // - `CRbTree` has the same layout as `rb_root` due to `#[repr(transparent)]`.
+        // - `root` is valid and unmodified for `'a` per caller guarantees.
+        unsafe { &*root.cast() }
+    }
+
+    /// Create an iterator over all items, in the order that C keeps.
+    #[inline]
+    pub fn iter(&self) -> Iter<'_, T, OFFSET> {
+        self.lower_bound(|_| false)
+    }
+
+    /// Create an iterator over the items from the first one for which `before` is false, in the
+    /// order that C keeps.
+    ///
+    /// `before` tells whether an item stands before the bound that is searched for. The items for
+    /// which it is true must all stand before those for which it is false; else the iterator starts
+    /// at an arbitrary item.
+    ///
+    /// The search asks `before` once for each level of the tree, which is O(log n).
+    #[inline]
+    pub fn lower_bound(&self, mut before: impl FnMut(&T) -> bool) -> Iter<'_, T, OFFSET> {
+        // SAFETY: `self.0` is a valid `rb_root` per type invariants.
+        let mut link = unsafe { (*self.0.get()).rb_node };
+        let mut bound = None;
+
+        while let Some(node) = NonNull::new(link) {
+            // SAFETY: `node` was reached from the root, thus it is a node of this tree.
+            let item = unsafe { Self::item(node) };
+
+            // SAFETY: As above, `node` is a valid `rb_node`.
+            let raw = unsafe { *node.as_ptr() };
+            link = if before(item) {
+                raw.rb_right
+            } else {
+                bound = Some(node);
+                raw.rb_left
+            };
+        }
+
+        // INVARIANT: `bound` was reached from the root.
+        Iter {
+            node: bound,
+            yielded: false,
+            _tree: PhantomData,
+        }
+    }
+
+    /// Get the item that `node` is embedded in.
+    ///
+    /// # Safety
+    ///
+    /// `node` must be a node of a tree of type `Self` that is not modified for the lifetime `'a`.
+    #[inline]
+    unsafe fn item<'a>(node: NonNull<bindings::rb_node>) -> &'a T {
+        // SAFETY: `node` stands at byte offset `OFFSET` of a struct that `T` wraps, per type
+        // invariants of the tree, and the caller guarantees that it is valid for `'a`.
+        unsafe { node.byte_sub(OFFSET).cast::<T>().as_ref() }
+    }
+}
+
+/// An iterator over items of a [`CRbTree`], in the order that C keeps.
+///
+/// # Invariants
+///
+/// `node`, if any, is a node of the tree that is borrowed for `'a`.
+pub struct Iter<'a, T, const OFFSET: usize> {
+    /// The item that was yielded last, or the one to begin with. The successor is only looked for
+    /// when it is asked for: most callers of [`CRbTree::lower_bound`] take one item.
+    node: Option<NonNull<bindings::rb_node>>,
+    /// Whether `node` was yielded.
+    yielded: bool,
+    _tree: PhantomData<&'a CRbTree<T, OFFSET>>,
+}
+
+impl<'a, T, const OFFSET: usize> Iterator for Iter<'a, T, OFFSET> {
+    type Item = &'a T;
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        let mut node = self.node?;
+
+        if self.yielded {
+            // INVARIANT: The successor of a node of the tree is one as well.
+            //
+            // SAFETY: `node` is a node of a valid tree per type invariants.
+            self.node = NonNull::new(unsafe { bindings::rb_next(node.as_ptr()) });
+            node = self.node?;
+        }
+        self.yielded = true;
+
+        // SAFETY: `node` is a node of the tree that is borrowed for `'a` per type invariants.
+        Some(unsafe { CRbTree::<T, OFFSET>::item(node) })
+    }
+}
+
+impl<T, const OFFSET: usize> FusedIterator for Iter<'_, T, OFFSET> {}
+
+/// Create a C red-black tree interface [`CRbTree`] from a raw `rb_root` pointer.
+///
+/// This macro creates a `&CRbTree<T, OFFSET>` for a tree of items of type `$rust_type` linked via
+/// the `$field` field in the underlying C struct `$c_type`.
+///
+/// # Arguments
+///
+/// - `$root`: Raw pointer to the `rb_root` object (`*mut bindings::rb_root`).
+/// - `$rust_type`: Each item's Rust wrapper type.
+/// - `$c_type`: Each item's C struct type that contains the embedded `rb_node`.
+/// - `$field`: The name of the `rb_node` field within the C struct.
+///
+/// # Safety
+///
+/// The caller must ensure:
+///
+/// - `$root` is a valid, initialized `rb_root` of a tree that is not concurrently modified for the
+///   lifetime of the [`CRbTree`].
+/// - The tree contains items of type `$c_type` linked via an embedded `$field`.
+/// - `$rust_type` is `#[repr(transparent)]` over `$c_type` or has compatible layout.
+///
+/// # Examples
+///
+/// Refer to the examples in the [`crate::interop::rbtree`] module documentation.
+#[macro_export]
+macro_rules! crbtree_create {
+    ($root:expr, $rust_type:ty, $c_type:ty, $($field:tt).+) => {{
+        // Compile-time check that field path is an `rb_node`.
+        let _: fn(*const $c_type) -> *const $crate::bindings::rb_node =
+            |p| &raw const (*p).$($field).+;
+
+        // Calculate offset and create `CRbTree`.
+        const OFFSET: usize = ::core::mem::offset_of!($c_type, $($field).+);
+        $crate::interop::rbtree::CRbTree::<$rust_type, OFFSET>::from_raw($root)
+    }};
+}
+pub use crbtree_create;
