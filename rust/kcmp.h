@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+#ifndef _LINUX_KCMP_H
+#define _LINUX_KCMP_H
+
+#include <linux/compiler_types.h>
+#include <uapi/linux/kcmp.h>
+
+struct task_struct;
+
+/* Implemented in kernel/kcmp.c */
+int kcmp_ptr(void *v1, void *v2, enum kcmp_type type);
+
+/* Implemented in kernel/kcmp_epoll.rs */
+int kcmp_epoll_target(struct task_struct *task1, struct task_struct *task2,
+		      unsigned long idx1, struct kcmp_epoll_slot __user *uslot);
+
+#endif /* _LINUX_KCMP_H */
