@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The lookup behind `KCMP_EPOLL_TFD` of kcmp(2).
+//!
+//! Called from [`kernel/kcmp.c`](srctree/kernel/kcmp.c), which finds the tasks and asks for the
+//! permission; takes the place of its function of the same name.
+//!
+//! Unlike there, the answer is exact: both files stay pinned, and they are compared while the
+//! target is locked in its interest set. Thus no file can be released, and its memory used for
+//! another file, between the moment it is found and the moment it is compared.
+
+use core::mem::offset_of;
+use kernel::{
+    bindings,
+    ffi::{
+        c_int,
+        c_ulong, //
+    },
+    fs::{
+        eventpoll::EventPoll,
+        RemoteFile, //
+    },
+    prelude::*,
+    task::{
+        cond_resched,
+        Task, //
+    },
+    uaccess::{
+        UserPtr,
+        UserSlice, //
+    },
+};
+
+/// `struct kcmp_epoll_slot` as it is copied from user space: `efd`, `tfd`, `toff`.
+type Slot = [u32; 3];
+
+const _: () = {
+    assert!(size_of::<Slot>() == size_of::<bindings::kcmp_epoll_slot>());
+    assert!(offset_of!(bindings::kcmp_epoll_slot, efd) == 0);
+    assert!(offset_of!(bindings::kcmp_epoll_slot, tfd) == size_of::<u32>());
+    assert!(offset_of!(bindings::kcmp_epoll_slot, toff) == 2 * size_of::<u32>());
+};
+
+/// Compares file `idx1` of `task1` with the target that the slot at `uslot` stands for, in an epoll
+/// file of `task2`.
+///
+/// Returns 0, 1 or 2, as `KCMP_FILE` does for two files. The errors, in the order in which they are
+/// checked:
+///
+/// - `EFAULT`: the slot cannot be read.
+/// - `EBADF`: `idx1` is not open in `task1`, or `efd` is not open in `task2`.
+/// - `EINVAL`: `efd` is not an epoll file.
+/// - `ENOENT`: the interest set has no more than `toff` targets with the number `tfd`.
+fn compare(task1: &Task, task2: &Task, idx1: c_ulong, uslot: UserPtr) -> Result<c_int> {
+    let [efd, tfd, toff] = UserSlice::new(uslot, size_of::<Slot>())
+        .reader()
+        .read::<Slot>()?;
+
+    // Like in C, only the low 32 bits of `idx1` count.
+    let file = RemoteFile::fget_task(task1, idx1 as u32)?;
+    let epoll_file = RemoteFile::fget_task(task2, efd)?;
+
+    let set = EventPoll::from_file(&epoll_file)?.lock();
+    let mut targets = set.targets(tfd as c_int);
+    for _ in 0..toff {
+        targets.next().ok_or(ENOENT)?;
+        cond_resched();
+    }
+
+    Ok(targets.next().ok_or(ENOENT)?.kcmp(&file))
+}
+
+/// C entry point of the lookup. See [`compare`] for what is returned; errors are negative.
+///
+/// # Safety
+///
+/// - `task1` and `task2` must be valid pointers to tasks that stay alive for the duration of the
+///   call.
+/// - The caller must be in the context of the process that `uslot` belongs to, and be allowed to
+///   sleep. `uslot` itself may be any address.
+#[export]
+pub unsafe extern "C" fn kcmp_epoll_target(
+    task1: *mut bindings::task_struct,
+    task2: *mut bindings::task_struct,
+    idx1: c_ulong,
+    uslot: *mut bindings::kcmp_epoll_slot,
+) -> c_int {
+    // SAFETY: The caller guarantees that both tasks are valid for the duration of the call. `Task`
+    // is `#[repr(transparent)]`.
+    let (task1, task2) = unsafe { (&*task1.cast::<Task>(), &*task2.cast::<Task>()) };
+
+    compare(task1, task2, idx1, UserPtr::from_ptr(uslot.cast())).unwrap_or_else(|e| e.to_errno())
+}
