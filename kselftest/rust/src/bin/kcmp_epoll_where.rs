@@ -1,0 +1,346 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Tells where the files that an epoll set watches really are.
+
+use kcmp_epoll::*;
+use lexopt::prelude::*;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::os::fd::RawFd;
+use std::process::ExitCode;
+
+const HELP: &str = "\
+Tell where the files that an epoll set watches really are.
+
+The number that an epoll set knows a file by may have been closed since, or used
+for another file. kcmp(2) tells whether a file of a process is the one behind an
+entry of the set.
+
+Usage:
+  kcmp_epoll_where PID EFD [OTHER_PID...]
+      Look for the files behind epoll file EFD of process PID, in that process
+      and in the others.
+  kcmp_epoll_where --story
+      Set up processes in which hardly any file is where its number says, find
+      all files, and check the answers.
+";
+
+/// An entry of the set, and where its file was found.
+struct Entry {
+    listed: Listed,
+    toff: u32,
+    found: Option<FileOf>,
+}
+
+/// For each entry that fdinfo lists, searches the files of `pids` for the one behind it.
+fn locate(epoll: FileOf, pids: &[Pid]) -> io::Result<Vec<Entry>> {
+    let mut files = Vec::new();
+    for &pid in pids {
+        files.extend(list_files(pid)?.into_iter().map(|fd| FileOf { pid, fd }));
+    }
+
+    let mut next_toff = BTreeMap::new();
+    let mut entries = Vec::new();
+    for listed in list_targets(epoll)? {
+        let tfd = listed.tfd;
+        let toff = next_toff.entry(tfd).or_insert(0);
+        let target = TargetOf {
+            epoll,
+            tfd,
+            toff: *toff,
+        };
+
+        // Most often, the file is where it was added.
+        let mut found = None;
+        let home = FileOf {
+            pid: epoll.pid,
+            fd: tfd,
+        };
+        for &file in files.iter().filter(|f| **f == home).chain(&files) {
+            match kcmp_target(file, target) {
+                Ok(Verdict::Equal) => {
+                    found = Some(file);
+                    break;
+                }
+                Ok(_) => {}
+                // Closed since it was listed.
+                Err(e) if e.raw_os_error() == Some(libc::EBADF) => {}
+                Err(e) => return Err(e),
+            }
+        }
+        entries.push(Entry {
+            listed,
+            toff: *toff,
+            found,
+        });
+        *toff += 1;
+    }
+    Ok(entries)
+}
+
+struct Place<'a>(Option<FileOf>, &'a BTreeMap<Pid, &'static str>);
+
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = match self.0 {
+            None => "in no searched process".to_string(),
+            Some(FileOf { pid, fd }) => match self.1.get(&pid) {
+                Some(name) => format!("pid {pid} ({name}), fd {fd}"),
+                None => format!("pid {pid}, fd {fd}"),
+            },
+        };
+        f.pad(&text)
+    }
+}
+
+fn search(epoll: FileOf, pids: &[Pid]) -> io::Result<()> {
+    let names = BTreeMap::new();
+
+    println!("{:>6} {:>5}  file is", "tfd", "toff");
+    for entry in locate(epoll, pids)? {
+        println!(
+            "{:>6} {:>5}  {}",
+            entry.listed.tfd,
+            entry.toff,
+            Place(entry.found, &names)
+        );
+    }
+    Ok(())
+}
+
+/// What each target of the story is, by the data that it carries.
+const STORY: [&str; 9] = [
+    "still where it was added",
+    "number closed, alive as a dup",
+    "number closed, alive in the server's child only",
+    "received over a unix socket, closed",
+    "received over a unix socket, closed",
+    "received over a unix socket, closed",
+    "received over a unix socket, closed",
+    "number closed, alive as a dup under a used number",
+    "number closed, sent over a unix socket, not received",
+];
+
+/// Numbers that the story chooses itself.
+const EPOLL: RawFd = 50;
+const KEPT: RawFd = 60;
+const DUPPED: RawFd = 61;
+const DUP: RawFd = 161;
+const IN_CHILD: RawFd = 62;
+const REUSED: RawFd = 70;
+const REUSED_DUP: RawFd = 170;
+const IN_FLIGHT: RawFd = 80;
+const MAILBOX: RawFd = 90;
+const CLIENTS: RawFd = 100;
+const RECEIVED: usize = 4;
+
+/// Makes a file at a number of choice.
+fn place(fd: RawFd, at: RawFd) -> io::Result<RawFd> {
+    dup2(fd, at)?;
+    close(fd)?;
+    Ok(at)
+}
+
+fn add(fd: RawFd, data: u64) -> io::Result<()> {
+    epoll_ctl(EPOLL, libc::EPOLL_CTL_ADD, fd, libc::EPOLLIN, data)
+}
+
+/// Writes a pid to, or reads it from, a pipe: also how the processes wait for each other.
+fn tell(fd: RawFd, pid: Pid) -> io::Result<()> {
+    let bytes = pid.to_ne_bytes();
+    // SAFETY: `bytes` is valid for reading.
+    cvt(unsafe { libc::write(fd, bytes.as_ptr().cast(), bytes.len()) } as i32).map(drop)
+}
+
+fn hear(fd: RawFd) -> io::Result<Pid> {
+    let mut bytes = [0; 4];
+    // SAFETY: `bytes` is valid for writing.
+    match cvt(unsafe { libc::read(fd, bytes.as_mut_ptr().cast(), bytes.len()) } as i32)? {
+        4 => Ok(Pid::from_ne_bytes(bytes)),
+        _ => Err(io::Error::other("a process of the story ended too early")),
+    }
+}
+
+fn sleep_until_killed() -> ! {
+    // Not longer than the parent lives.
+    // SAFETY: No memory is involved.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+    loop {
+        // SAFETY: No memory is involved.
+        unsafe { libc::pause() };
+    }
+}
+
+/// The client: connects to the server RECEIVED times, that is, sends it one end of a pair and keeps
+/// both. Its files are CLIENTS, CLIENTS + 1, and so on.
+fn client(channel: RawFd) -> io::Result<()> {
+    for i in 0..RECEIVED as RawFd {
+        let [ours, theirs] = socketpair(libc::SOCK_STREAM)?;
+        send_file(channel, place(theirs, CLIENTS + i)?)?;
+        place(ours, CLIENTS + 50 + i)?;
+    }
+    Ok(())
+}
+
+/// The server: fills the set, and ends up with hardly any of its files.
+///
+/// Returns the pid of its child.
+fn server(channel: RawFd) -> io::Result<Pid> {
+    place(epoll_create()?, EPOLL)?;
+
+    add(place(eventfd()?, KEPT)?, 0)?;
+
+    add(place(eventfd()?, DUPPED)?, 1)?;
+    dup2(DUPPED, DUP)?;
+    close(DUPPED)?;
+
+    add(place(eventfd()?, IN_CHILD)?, 2)?;
+
+    // The client's sockets all get the same number, one after the other.
+    for i in 0..RECEIVED as u64 {
+        add(place(receive_file(channel)?, REUSED)?, 3 + i)?;
+        close(REUSED)?;
+    }
+    add(place(eventfd()?, REUSED)?, 7)?;
+    dup2(REUSED, REUSED_DUP)?;
+    // Used once more, by a file that is not in the set.
+    place(eventfd()?, REUSED)?;
+
+    add(place(eventfd()?, IN_FLIGHT)?, 8)?;
+    let [to, from] = socketpair(libc::SOCK_STREAM)?;
+    place(to, MAILBOX)?;
+    place(from, MAILBOX + 1)?;
+    send_file(MAILBOX, IN_FLIGHT)?;
+    close(IN_FLIGHT)?;
+
+    let child = fork(|| sleep_until_killed())?;
+    close(IN_CHILD)?;
+    Ok(child)
+}
+
+fn story() -> io::Result<bool> {
+    let [to_server, to_client] = socketpair(libc::SOCK_STREAM)?;
+    let mut pipe = [0; 2];
+    // SAFETY: `pipe` is valid for writing two numbers.
+    cvt(unsafe { libc::pipe(pipe.as_mut_ptr()) })?;
+    let [ready, done] = pipe;
+
+    let client_pid = fork(|| match client(to_server) {
+        Ok(()) => sleep_until_killed(),
+        Err(e) => {
+            eprintln!("client: {e}");
+            1
+        }
+    })?;
+    let server_pid = fork(
+        || match server(to_client).and_then(|child| tell(done, child)) {
+            Ok(()) => sleep_until_killed(),
+            Err(e) => {
+                eprintln!("server: {e}");
+                1
+            }
+        },
+    )?;
+    close(done)?;
+    let child_pid = hear(ready)?;
+
+    let at = |pid, fd| Some(FileOf { pid, fd });
+    let expected = [
+        at(server_pid, KEPT),
+        at(server_pid, DUP),
+        at(child_pid, IN_CHILD),
+        at(client_pid, CLIENTS),
+        at(client_pid, CLIENTS + 1),
+        at(client_pid, CLIENTS + 2),
+        at(client_pid, CLIENTS + 3),
+        at(server_pid, REUSED_DUP),
+        None,
+    ];
+    let names = BTreeMap::from([
+        (server_pid, "server"),
+        (child_pid, "its child"),
+        (client_pid, "client"),
+    ]);
+
+    let epoll = FileOf {
+        pid: server_pid,
+        fd: EPOLL,
+    };
+    println!("The epoll set of the server, pid {server_pid}, fd {EPOLL}:\n");
+    println!(
+        "{:>4} {:>4}  {:<30}  what was done to it",
+        "tfd", "toff", "the file is at"
+    );
+    let mut seen = [0; STORY.len()];
+    let mut wrong = 0;
+    for entry in locate(epoll, &[server_pid, child_pid, client_pid])? {
+        let data = entry.listed.data as usize;
+        seen[data] += 1;
+        println!(
+            "{:>4} {:>4}  {:<30}  {}",
+            entry.listed.tfd,
+            entry.toff,
+            Place(entry.found, &names),
+            STORY[data]
+        );
+        if entry.found != expected[data] {
+            println!("     WRONG: it is at {}", Place(expected[data], &names));
+            wrong += 1;
+        }
+    }
+    wrong += seen.iter().filter(|count| **count != 1).count();
+
+    for pid in [client_pid, server_pid, child_pid] {
+        // SAFETY: No memory is involved.
+        unsafe { libc::kill(pid, libc::SIGKILL) };
+    }
+    println!("\n{} targets, {} wrong or not listed.", STORY.len(), wrong);
+    Ok(wrong == 0)
+}
+
+enum Command {
+    Help,
+    Search(FileOf, Vec<Pid>),
+    Story,
+}
+
+fn parse_args() -> Result<Command, lexopt::Error> {
+    let mut parser = lexopt::Parser::from_env();
+    let mut numbers = Vec::new();
+    while let Some(arg) = parser.next()? {
+        match arg {
+            Short('h') | Long("help") => return Ok(Command::Help),
+            Long("story") => return Ok(Command::Story),
+            Value(number) => numbers.push(number.parse()?),
+            _ => return Err(arg.unexpected()),
+        }
+    }
+    match numbers[..] {
+        [pid, fd, ref others @ ..] => {
+            let pids = [&[pid], others].concat();
+            Ok(Command::Search(FileOf { pid, fd }, pids))
+        }
+        _ => Err("PID and EFD are missing: see --help".into()),
+    }
+}
+
+fn main() -> ExitCode {
+    let result = match parse_args() {
+        Ok(Command::Help) => {
+            print!("{HELP}");
+            Ok(true)
+        }
+        Ok(Command::Search(epoll, pids)) => search(epoll, &pids).map(|()| true),
+        Ok(Command::Story) => story(),
+        Err(e) => Err(io::Error::other(e)),
+    };
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(e) => {
+            eprintln!("kcmp_epoll_where: {e}");
+            ExitCode::FAILURE
+        }
+    }
+}
