@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash disable=SC2034,SC2154
+#
+# Where the kernel trees are: the base, and the base with the series applied.
+# Sourced after lib.sh, not run; trees.sh makes them.
+
+base_version=7.3
+
+# LINUX names the user's own tree; without it the base is Debian's.
+if [ -n "${LINUX:-}" ]; then
+	[ -d "$LINUX" ] || die "LINUX=$LINUX is no directory: it has to be a kernel tree"
+	LINUX=$(cd "$LINUX" && pwd)
+	trees=$cache/trees/$(basename "$LINUX")-$(printf %s "$LINUX" | sha256sum | cut -c 1-12)
+else
+	trees=$cache/trees/debian-$base_version
+fi
+base_tree=$trees/base
+series_tree=$trees/series
+
+# tree_of KIND: the tree that a kind of kernel is built from.
+#
+#   base  unpatched
+#   c     the series, with the lookup in C
+#   rust  the series, with the lookup in Rust
+tree_of() {
+	case $1 in
+	base) echo "$base_tree" ;;
+	c | rust) echo "$series_tree" ;;
+	*) die "unknown kind of kernel '$1': base, c or rust" ;;
+	esac
+}
+
+# The image to boot of a kind and an architecture.
+kernel_image() {
+	local out
+	out=$(tree_of "$1")/build-$2-$1
+	case $2 in
+	x86_64) echo "$out/arch/x86/boot/bzImage" ;;
+	arm64) echo "$out/arch/arm64/boot/Image" ;;
+	*) die "unknown architecture '$2': ARCH is x86_64 or arm64" ;;
+	esac
+}
