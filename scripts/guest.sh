@@ -1,0 +1,96 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# guest.sh ARCH KIND SECONDS LOG [COMMAND...]: boot a kernel under virtme-ng and run
+# COMMAND in it, with build/guest/ARCH as /mnt; without a command, an interactive
+# shell. The kernel's messages go to the file LOG.
+#
+# Fails if the command does, if the guest takes longer than SECONDS, and if the
+# kernel complained.
+
+# shellcheck source=scripts/lib.sh
+. "$(dirname "$0")/lib.sh"
+# shellcheck source=scripts/tree.sh
+. "$scripts/tree.sh"
+# shellcheck source=scripts/toolchain.sh
+. "$scripts/toolchain.sh"
+
+[ $# -ge 4 ] || die "usage: guest.sh ARCH KIND SECONDS LOG [COMMAND...]"
+arch=$1 kind=$2 seconds=$3 log=$4
+shift 4
+image=$(kernel_image "$kind" "$arch")
+
+root=/
+[ "$arch" = "$(uname -m)" ] || root=$cache/root-$arch
+
+# vng starts other programs of its kind by name. 9p, for virtiofs is not everywhere,
+# and vng takes a while to find out.
+PATH=$venv/bin:$PATH
+vng=(vng --run "$image" --cpus 2 --memory 1G --force-9p --cwd "$root"
+	--rodir="/mnt=$build/guest/$arch")
+[ "$root" = / ] || vng+=(--arch "$arch" --root "$root")
+
+# What a kernel says when something is wrong with it.
+complaints='BUG:|WARNING:|Oops|Kernel panic|kernel BUG|Call trace|Call Trace|circular locking|recursive locking'
+complaints+='|inconsistent lock|suspicious RCU|INFO: rcu|rcu_preempt detected|INFO: task|soft lockup|hard LOCKUP'
+complaints+='|KASAN|KCSAN|UBSAN|kmemleak|ODEBUG|general protection|Unable to handle|refcount_t:|bad page'
+complaints+='|protection fault|invalid opcode|Modules linked in'
+
+# boot SECONDS COMMAND...: the output of the command, and its exit status. QEMU
+# opens the outputs more than once: they have to be pipes.
+boot() {
+	local seconds=$1 pid status=0
+	shift
+	set -m
+	timeout --kill-after=5 "$seconds" "${vng[@]}" --verbose -- "$@" </dev/null \
+		> >(cat) 2> >(tr -d '\r' >"$log") &
+	pid=$!
+	set +m
+	# shellcheck disable=SC2064 # expands now
+	trap "kill -TERM -- -$pid 2>/dev/null; die interrupted" INT TERM
+	wait "$pid" || status=$?
+	trap - INT TERM
+	return "$status"
+}
+
+# True if KVM starts guests here. Tried once for each kernel of this machine: where
+# virtualisation is nested, /dev/kvm may be there and the guest hang in its firmware.
+kvm_works() {
+	local answer status
+	answer=$cache/kvm-$(uname -r)
+	if [ ! -w /dev/kvm ] || [ "$arch" != "$(uname -m)" ]; then
+		return 1
+	fi
+	if [ ! -e "$answer" ]; then
+		say "trying whether /dev/kvm starts a guest (once, 30 s at most)" >&2
+		boot 30 true && status=0 || status=$?
+		case $status in
+		0) echo yes ;;
+		124 | 137) echo no ;;
+		*) die "vng fails with status $status: see $log" ;;
+		esac >"$answer"
+		say "it does: $(cat "$answer"); remembered in $answer" >&2
+	fi
+	[ "$(cat "$answer")" = yes ]
+}
+
+mkdir -p "$(dirname "$log")"
+kvm_works || vng+=(--disable-kvm)
+
+if [ $# -eq 0 ]; then
+	say "a shell in the guest; leave it by 'exit'"
+	exec "${vng[@]}"
+fi
+
+status=0
+boot "$seconds" "$@" || status=$?
+if grep -E "$complaints" "$log" >"$log.complaints"; then
+	grep -E -A 20 "$complaints" "$log" | head -n 40 >&2
+	die "the kernel complained: see $log"
+fi
+rm -f "$log.complaints"
+case $status in
+124 | 137) tail -n 5 "$log" >&2 && die "the guest took longer than $seconds s: see $log" ;;
+0) ;;
+*) die "the command failed in the guest with status $status: see $log" ;;
+esac

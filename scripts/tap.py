@@ -1,0 +1,111 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0
+"""Gather the results of in-guest.sh.
+
+tap.py NAME=FILE...: FILE is what in-guest.sh printed in the guest NAME. Prints a
+line for each program, what failed, and the sum as the last line. Exits 1 if
+something failed.
+
+A program that ends early, with an error, or without the results that it planned
+counts as failed, and so does a guest that did not run all programs.
+"""
+
+import re
+import sys
+from collections import Counter
+
+RESULT = re.compile(r"(ok|not ok) \d+ ?-? ?(.*)")
+PLAN = re.compile(r"1\.\.(\d+)$")
+# kcmp_test prints no result lines, only the sum.
+TOTALS = re.compile(r"# Totals: pass:(\d+) fail:(\d+) xfail:(\d+) xpass:(\d+) skip:(\d+) error:(\d+)")
+
+
+class Program:
+    """What one program printed."""
+
+    def __init__(self, name):
+        self.name = name
+        self.plan = None
+        self.totals = None
+        self.counts = Counter()
+        self.failures = []
+
+    def fail(self, what):
+        self.counts["failed"] += 1
+        self.failures.append(what)
+
+    def line(self, text):
+        if match := PLAN.match(text):
+            self.plan = int(match[1])
+        elif match := TOTALS.match(text):
+            self.totals = [int(number) for number in match.groups()]
+        elif match := RESULT.match(text):
+            if match[1] == "not ok":
+                self.fail(match[2])
+            elif "# SKIP" in match[2]:
+                self.counts["skipped"] += 1
+            else:
+                self.counts["passed"] += 1
+
+    def end(self, status):
+        if not self.counts and self.totals:
+            passed, failed, xfail, xpass, skipped, error = self.totals
+            self.counts.update(passed=passed + xfail, skipped=skipped)
+            for _ in range(failed + xpass + error):
+                self.fail("see its output")
+        seen = sum(self.counts.values())
+        if self.plan is None:
+            self.fail("planned no test")
+        elif seen < self.plan:
+            self.fail(f"only {seen} of {self.plan} tests reported")
+        # 4 is kselftest's exit status of a program that skipped all.
+        if status not in ("0", "4") and not self.failures:
+            self.fail(f"exit status {status}")
+
+
+def read_guest(path):
+    """Yield the programs of one guest."""
+    program, complete = None, False
+    with open(path, encoding="utf-8", errors="replace") as lines:
+        for text in lines:
+            words = text.split()
+            if words[:2] == ["#", "begin"]:
+                program = Program(words[2])
+            elif words[:2] == ["#", "end"] and program and words[2] == program.name:
+                program.end(words[3])
+                yield program
+                program = None
+            elif words == "# end of all tests".split():
+                complete = True
+            elif program:
+                program.line(text.rstrip("\r\n"))
+    if program:
+        program.fail("did not end")
+        yield program
+    if not complete:
+        guest = Program("the guest")
+        guest.fail("did not run all programs")
+        yield guest
+
+
+def plural(counts):
+    words = [f"{counts['passed']} passed", f"{counts['failed']} failed"]
+    if counts["skipped"]:
+        words.append(f"{counts['skipped']} skipped")
+    return ", ".join(words)
+
+
+def main():
+    total = Counter()
+    for argument in sys.argv[1:]:
+        name, path = argument.split("=", 1)
+        for program in read_guest(path):
+            total.update(program.counts)
+            print(f"{name:<14} {program.name:<22} {plural(program.counts)}")
+            for failure in program.failures:
+                print(f"{'':14}   FAILED: {failure}")
+    print(plural(total))
+    sys.exit(1 if total["failed"] or not total["passed"] else 0)
+
+
+main()
