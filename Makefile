@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: GPL-2.0
+#
+# KCMP_EPOLL_TFD in Rust: see README.md. What the targets do is in scripts/.
+
+ARCH ?= x86_64
+
+# LINUX: the user's own kernel tree; STEPS, SEED: of the model-based test.
+export LINUX STEPS SEED
+
+# The guests of "make test". The unpatched kernel shows that the tests are about
+# the ABI, and not about our habits; the lookup in C, that the option can be off.
+GUESTS := x86_64:rust x86_64:c x86_64:base arm64:rust
+
+.PHONY: help
+help:
+	@echo 'KCMP_EPOLL_TFD in Rust: a patch series for Linux'
+	@echo
+	@echo '  make run       build a kernel with the series, boot it under virtme-ng, and let'
+	@echo '                 a program in it find the files behind an epoll set'
+	@echo '  make test      all tests, in x86_64 and arm64 guests'
+	@echo '  make check     formatting and lint of kernel code, Rust and scripts'
+	@echo '  make shell     a shell in a guest with the series'
+	@echo '  make series    write the series as mails to build/series/'
+	@echo '  make setup     only install what is missing, and fetch the base kernel'
+	@echo '  make clean     remove build/'
+	@echo '  make distclean remove the cache as well: kernels, tools, sources'
+	@echo
+	@echo '  ARCH=arm64     for run and shell: another architecture'
+	@echo '  LINUX=path     use this kernel tree instead of fetching one'
+	@echo '  GUESTS=...     for test: one or more of ARCH:KIND, KIND being rust, c or base'
+	@echo '                 (default: $(GUESTS))'
+	@echo '  STEPS=N SEED=N for test: length and seed of the model-based test'
+	@echo
+	@echo 'Everything is set up on the way. It takes about 15 GB in the cache directory'
+	@echo '(XDG_CACHE_HOME or ~/.cache), and the first time about half an hour.'
+
+.PHONY: setup kernel run test shell check series clean distclean
+setup:
+	@scripts/setup.sh $(ARCH)
+
+kernel: setup
+	@scripts/trees.sh series
+	@scripts/root.sh $(ARCH)
+	@scripts/programs.sh $(ARCH)
+	@scripts/kernel.sh $(ARCH) rust
+
+run: kernel
+	@scripts/guest.sh $(ARCH) rust 120 build/results/run-$(ARCH).console \
+		/mnt/kcmp_epoll_where --story
+
+test:
+	@scripts/test.sh $(GUESTS)
+
+shell: kernel
+	@scripts/guest.sh $(ARCH) rust 0 build/results/shell-$(ARCH).console
+
+check:
+	@scripts/check.sh
+
+series: setup
+	@scripts/trees.sh series
+	@scripts/series.sh mails
+
+clean:
+	rm -rf build kselftest/rust/target kselftest/rust/Cargo.lock
+
+distclean: clean
+	rm -rf "$${XDG_CACHE_HOME:-$$HOME/.cache}/kcmp-epoll-tfd"
