@@ -59,13 +59,17 @@ mirror() {
 	printf '%s\n' "$site"
 }
 
+machine_apt() {
+	"$@" 2>/dev/null
+}
+
 # newer_apt COMMAND...: an apt command that sees the newer suites, and only them,
 # with lists of its own.
 newer_apt() {
 	local dir=$cache/apt command=$1
 	shift
 	"$command" -o Dir::Etc::sourcelist="$dir/sources.list" -o Dir::Etc::sourceparts=/dev/null \
-		-o Dir::State::lists="$dir/lists" -o Dir::Cache="$dir/cache" -o APT::Sandbox::User=root "$@"
+		-o Dir::State::lists="$dir/lists" -o Dir::Cache="$dir/cache" "$@"
 }
 
 update_newer() {
@@ -80,22 +84,21 @@ update_newer() {
 }
 
 # download_deb PACKAGE VERSION DIR: fetch into DIR the newest version that matches
-# the regular expression, from the machine's suites or from newer ones.
+# the regular expression, from the machine's suites or from newer ones. Fails if
+# there is none.
 download_deb() {
-	local package=$1 pattern=$2 dir=$3 version
+	local package=$1 pattern=$2 dir=$3 apt version
 
-	version=$(apt-cache madison "$package" 2>/dev/null | cut -d '|' -f 2 | tr -d ' ' |
-		grep -E "$pattern" | head -n 1) || true
-	if [ -n "$version" ]; then
-		(cd "$dir" && apt-get -o APT::Sandbox::User=root download "$package=$version") && return
-	fi
-
-	update_newer || die "no network: Debian's package $package cannot be fetched"
-	version=$(newer_apt apt-cache madison "$package" | cut -d '|' -f 2 | tr -d ' ' |
-		grep -E "$pattern" | head -n 1) || true
-	[ -n "$version" ] ||
-		die "Debian has no package $package of a version like $pattern (in: $newer_suites)"
-	(cd "$dir" && newer_apt apt-get download "$package=$version")
+	for apt in machine_apt newer_apt; do
+		[ $apt = machine_apt ] || update_newer ||
+			die "no network: Debian's package $package cannot be fetched"
+		version=$($apt apt-cache madison "$package" | cut -d '|' -f 2 | tr -d ' ' |
+			grep -E "$pattern" | head -n 1) || continue
+		(cd "$dir" && $apt apt-get -o APT::Sandbox::User=root download "$package=$version") ||
+			die "no network: Debian's package $package cannot be fetched"
+		return
+	done
+	return 1
 }
 
 fetch_python() {

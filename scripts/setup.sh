@@ -48,7 +48,8 @@ fetch_rust_src() {
 
 	rm -rf "$part"
 	mkdir -p "$part"
-	download_deb rust-src "^${version//./\\.}[+-]" "$part"
+	download_deb rust-src "^${version//./\\.}[+-]" "$part" ||
+		die "Debian has no rust-src $version: add the toolchain's own, or use another rustc"
 	dpkg-deb -x "$part"/*.deb "$part/deb"
 	mv "$part/deb/usr/src/rustc-$version/library" "$part/library"
 	rm -rf "$part/deb" "$part"/*.deb

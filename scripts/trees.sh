@@ -28,7 +28,8 @@ fetch_base() {
 	local deb=$trees/deb version
 	rm -rf "$trees"
 	mkdir -p "$deb"
-	download_deb "linux-source-$base_version" . "$deb"
+	download_deb "linux-source-$base_version" . "$deb" ||
+		die "Debian has no linux-source-$base_version any more: give your own tree as LINUX=path"
 	version=$(dpkg-deb -f "$deb"/*.deb Version)
 	dpkg-deb -x "$deb"/*.deb "$deb"
 	mkdir "$base_tree"
@@ -74,14 +75,17 @@ apply_series() {
 }
 
 lock_cache
-check_space 12
+# An interrupted run leaves these, and nobody else is here.
+rm -f "$base_tree/.git/index.lock" "$base_tree"/.git/worktrees/*/index.lock
 case ${1:-} in
 base)
 	if [ -n "${LINUX:-}" ]; then
 		check_user_tree
+		[ -e "$trees/complete" ] || check_space 12
 		step base "copying $LINUX" copy_base
 	elif [ ! -e "$trees/complete" ]; then
 		require_debian "linux-source-$base_version (or give your own tree as LINUX=path)"
+		check_space 12
 		step base "fetching Linux $base_version (Debian's linux-source-$base_version)" fetch_base
 	fi
 	;;
