@@ -21,8 +21,10 @@ missing_packages() {
 	local item arch
 
 	for arch; do
-		[ "$arch" != arm64 ] || need+=" debootstrap qemu-system-aarch64:qemu-system-arm
+		[ "$arch" = arm64 ] || continue
+		need+=" debootstrap qemu-system-aarch64:qemu-system-arm
 			aarch64-linux-gnu-gcc:gcc-aarch64-linux-gnu"
+		[ -e /usr/aarch64-linux-gnu/include/stdio.h ] || echo libc6-dev-arm64-cross
 	done
 	for item in $need; do
 		command -v "${item%:*}" >/dev/null || echo "${item#*:}"

@@ -126,7 +126,7 @@ impl InterestSet<'_> {
     #[inline]
     fn tree(&self) -> &CRbTree<EpItem, { offset_of!(bindings::epitem, __bindgen_anon_1.rbn) }> {
         // SAFETY: `ep` is a valid `struct eventpoll`; only the address of the field is taken.
-        let root = unsafe { &raw mut (*self.ep.0.get()).rbr.rb_root };
+        let root = unsafe { &raw mut (*self.ep.0.get()).rbr };
 
         // SAFETY: `ep_alloc()` has initialised the tree, and its items are of type `struct epitem`,
         // linked by `rbn`, over which `EpItem` is `#[repr(transparent)]`. `ep->mtx` protects the

@@ -145,32 +145,52 @@ impl<T, const OFFSET: usize> CRbTree<T, OFFSET> {
     /// which it is true must all stand before those for which it is false; else the iterator starts
     /// at an arbitrary item.
     ///
-    /// The search asks `before` once for each level of the tree, which is O(log n).
+    /// The search asks `before` once or twice for each level of the tree, which is O(log n).
     #[inline]
-    pub fn lower_bound(&self, mut before: impl FnMut(&T) -> bool) -> Iter<'_, T, OFFSET> {
-        // SAFETY: `self.0` is a valid `rb_root` per type invariants.
-        let mut link = unsafe { (*self.0.get()).rb_node };
-        let mut bound = None;
-
-        while let Some(node) = NonNull::new(link) {
-            // SAFETY: `node` was reached from the root, thus it is a node of this tree.
-            let item = unsafe { Self::item(node) };
-
-            // SAFETY: As above, `node` is a valid `rb_node`.
-            let raw = unsafe { *node.as_ptr() };
-            link = if before(item) {
-                raw.rb_right
-            } else {
-                bound = Some(node);
-                raw.rb_left
-            };
-        }
-
-        // INVARIANT: `bound` was reached from the root.
+    pub fn lower_bound(&self, before: impl FnMut(&T) -> bool) -> Iter<'_, T, OFFSET> {
+        // INVARIANT: `find_lower_bound()` gives a node of this tree.
         Iter {
-            node: bound,
+            node: self.find_lower_bound(before),
             yielded: false,
             _tree: PhantomData,
+        }
+    }
+
+    /// Get the first node for which `before` is false.
+    #[inline]
+    fn find_lower_bound(
+        &self,
+        mut before: impl FnMut(&T) -> bool,
+    ) -> Option<NonNull<bindings::rb_node>> {
+        // SAFETY: Only called with nodes that were reached from the root.
+        let mut before = |node| before(unsafe { Self::item(node) });
+
+        // SAFETY: `self.0` is a valid `rb_root` per type invariants.
+        let mut node = NonNull::new(unsafe { (*self.0.get()).rb_node })?;
+        let mut bound = None;
+
+        // Runs to the left and to the right in turn: compilers then make a branch of each comparison,
+        // and not a conditional move. That is less code for each level, and whoever searches for one
+        // key after the other takes nearly the same way each time.
+        loop {
+            while !before(node) {
+                bound = Some(node);
+                // SAFETY: `node` was reached from the root, thus it is a valid `rb_node`.
+                match NonNull::new(unsafe { (*node.as_ptr()).rb_left }) {
+                    Some(left) => node = left,
+                    None => return bound,
+                }
+            }
+            loop {
+                // SAFETY: As above.
+                match NonNull::new(unsafe { (*node.as_ptr()).rb_right }) {
+                    Some(right) => node = right,
+                    None => return bound,
+                }
+                if !before(node) {
+                    break;
+                }
+            }
         }
     }
 
