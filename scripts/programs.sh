@@ -68,9 +68,8 @@ build_programs() {
 
 	rm -rf "$guest"
 	mkdir -p "$guest"
-	cp "$output/base/kcmp_test" "$output/series/kcmp_epoll_tfd_test" \
-		"$output/series/kcmp_epoll_model_test" "$output/series/kcmp_epoll_where" \
-		"$scripts/in-guest.sh" "$guest"
+	find "$output/series" -maxdepth 1 -type f -executable -exec cp -t "$guest" {} +
+	cp "$output/base/kcmp_test" "$scripts/in-guest.sh" "$guest"
 }
 
 lock_cache

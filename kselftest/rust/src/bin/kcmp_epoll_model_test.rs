@@ -9,7 +9,6 @@
 use kcmp_epoll::*;
 use lexopt::prelude::*;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::fmt;
 use std::io;
 use std::os::fd::RawFd;
 use std::process::ExitCode;
@@ -110,12 +109,6 @@ impl Op {
 
 // --- Workers -------------------------------------------------------------------------------------
 
-/// Puts a new file at a number of choice.
-fn place(fd: RawFd, at: RawFd) -> io::Result<()> {
-    dup2(fd, at)?;
-    close(fd)
-}
-
 fn perform(op: Op) -> io::Result<()> {
     match op {
         Op::Open { kind, at } => match kind {
@@ -135,26 +128,6 @@ fn perform(op: Op) -> io::Result<()> {
         Op::Send { mailbox, fd } => send_file(MAILBOXES[mailbox][0], fd),
         Op::Receive { mailbox, at } => place(receive_file(MAILBOXES[mailbox][1])?, at),
         Op::Fork | Op::Exit => unreachable!(),
-    }
-}
-
-/// Sends a few words to the other side of a socket.
-fn send_words(socket: RawFd, words: &[u64]) -> io::Result<()> {
-    let len = std::mem::size_of_val(words);
-    // SAFETY: `words` is valid for reading.
-    let sent = unsafe { libc::send(socket, words.as_ptr().cast(), len, libc::MSG_NOSIGNAL) };
-    cvt(sent as i32).map(drop)
-}
-
-fn receive_words<const N: usize>(socket: RawFd) -> io::Result<[u64; N]> {
-    let mut words = [0; N];
-    let len = std::mem::size_of_val(&words);
-    // SAFETY: `words` is valid for writing.
-    let received = unsafe { libc::recv(socket, words.as_mut_ptr().cast(), len, 0) };
-    if cvt(received as i32)? as usize == len {
-        Ok(words)
-    } else {
-        Err(io::Error::other("the other side has ended"))
     }
 }
 
@@ -361,29 +334,6 @@ impl Model {
 }
 
 // --- The controller ------------------------------------------------------------------------------
-
-/// What went wrong, in one line.
-struct Failure(String);
-
-impl From<io::Error> for Failure {
-    fn from(e: io::Error) -> Self {
-        Failure(e.to_string())
-    }
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-macro_rules! ensure {
-    ($condition:expr, $($text:tt)*) => {
-        if !$condition {
-            return Err(Failure(format!($($text)*)));
-        }
-    };
-}
 
 struct Run {
     model: Model,
