@@ -4,8 +4,8 @@
 
 ARCH ?= x86_64
 
-# LINUX: the user's own kernel tree; STEPS, SEED: of the model-based test.
-export LINUX STEPS SEED
+# LINUX: the user's own kernel tree; STEPS, SEED: of the tests; MAX: of the benchmark.
+export LINUX STEPS SEED MAX
 
 # The guests of "make test". The unpatched kernel shows that the tests are about
 # the ABI, and not about our habits; the lookup in C, that the option can be off.
@@ -18,6 +18,7 @@ help:
 	@echo '  make run       build a kernel with the series, boot it under virtme-ng, and let'
 	@echo '                 a program in it find the files behind an epoll set'
 	@echo '  make test      all tests, in x86_64 and arm64 guests'
+	@echo '  make bench     count the instructions of calls, on three kernels side by side'
 	@echo '  make check     formatting and lint of kernel code, Rust and scripts'
 	@echo '  make shell     a shell in a guest with the series'
 	@echo '  make series    write the series as mails to build/series/'
@@ -25,16 +26,17 @@ help:
 	@echo '  make clean     remove build/'
 	@echo '  make distclean remove the cache as well: kernels, tools, sources'
 	@echo
-	@echo '  ARCH=arm64     for run and shell: another architecture'
+	@echo '  ARCH=arm64     for run, bench and shell: another architecture'
 	@echo '  LINUX=path     use this kernel tree instead of fetching one'
 	@echo '  GUESTS=...     for test: one or more of ARCH:KIND, KIND being rust, c or base'
 	@echo '                 (default: $(GUESTS))'
-	@echo '  STEPS=N SEED=N for test: length and seed of the model-based test'
+	@echo '  STEPS=N SEED=N for test: length of the model-based test; seed of all tests'
+	@echo '  MAX=N          for bench: the largest number of targets (default: 1000000)'
 	@echo
-	@echo 'Everything is set up on the way. It takes about 15 GB in the cache directory'
+	@echo 'Everything is set up on the way. It takes about 8 GB in the cache directory'
 	@echo '(XDG_CACHE_HOME or ~/.cache), and the first time about half an hour.'
 
-.PHONY: setup kernel run test shell check series clean distclean
+.PHONY: setup kernel run test bench shell check series clean distclean
 setup:
 	@scripts/setup.sh $(ARCH)
 
@@ -50,6 +52,9 @@ run: kernel
 
 test:
 	@scripts/test.sh $(GUESTS)
+
+bench:
+	@scripts/bench.sh $(ARCH)
 
 shell: kernel
 	@scripts/guest.sh $(ARCH) rust 0 build/results/shell-$(ARCH).console
