@@ -7,7 +7,8 @@ line for each program, what failed, and the sum as the last line. Exits 1 if
 something failed.
 
 A program that ends early, with an error, or without the results that it planned
-counts as failed, and so does a guest that did not run all programs.
+counts as failed, and so does a guest that did not run all programs. What happened
+in each block of a replayed stream has to be the same in all guests.
 """
 
 import re
@@ -15,6 +16,7 @@ import sys
 from collections import Counter
 
 RESULT = re.compile(r"(ok|not ok) \d+ ?-? ?(.*)")
+BLOCK = re.compile(r"# (block \d+ [0-9a-f]+)$")
 PLAN = re.compile(r"1\.\.(\d+)$")
 # kcmp_test prints no result lines, only the sum.
 TOTALS = re.compile(r"# Totals: pass:(\d+) fail:(\d+) xfail:(\d+) xpass:(\d+) skip:(\d+) error:(\d+)")
@@ -29,6 +31,7 @@ class Program:
         self.totals = None
         self.counts = Counter()
         self.failures = []
+        self.blocks = []
 
     def fail(self, what):
         self.counts["failed"] += 1
@@ -37,6 +40,8 @@ class Program:
     def line(self, text):
         if match := PLAN.match(text):
             self.plan = int(match[1])
+        elif match := BLOCK.match(text):
+            self.blocks.append(match[1])
         elif match := TOTALS.match(text):
             self.totals = [int(number) for number in match.groups()]
         elif match := RESULT.match(text):
@@ -46,6 +51,14 @@ class Program:
                 self.counts["skipped"] += 1
             else:
                 self.counts["passed"] += 1
+
+    def compare(self, name, other):
+        """Fail where this program's stream did not go as in another guest."""
+        if self.blocks == other.blocks:
+            return
+        pairs = zip(self.blocks, other.blocks)
+        differ = [a for a, b in pairs if a != b] or ["the number of blocks"]
+        self.fail(f"{differ[0]} is not as in {name}")
 
     def end(self, status):
         if not self.counts and self.totals:
@@ -97,9 +110,12 @@ def plural(counts):
 
 def main():
     total = Counter()
+    first = {}
     for argument in sys.argv[1:]:
         name, path = argument.split("=", 1)
         for program in read_guest(path):
+            if program.blocks:
+                program.compare(*first.setdefault(program.name, (name, program)))
             total.update(program.counts)
             print(f"{name:<14} {program.name:<22} {plural(program.counts)}")
             for failure in program.failures:

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # test.sh ARCH:KIND...: build these kernels, run all tests in a guest on each, and
-# print the results. STEPS and SEED go to the model-based test.
+# print the results. STEPS is the length of the model-based test, SEED that of all
+# random choices: without it, a new one.
 
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -10,6 +11,7 @@
 . "$scripts/tree.sh"
 
 results=$build/results
+seed=${SEED:-$((RANDOM << 15 | RANDOM))}
 
 # test_in_guest ARCH KIND: never fails, for the other guests run all the same. What
 # went wrong is a line of the results.
@@ -18,7 +20,7 @@ test_in_guest() {
 	say "testing in the $arch guest ($kind)"
 	rm -f "$tap"
 	if ! message=$("$scripts/guest.sh" "$arch" "$kind" "${GUEST_SECONDS:-900}" "$results/$arch-$kind.console" \
-		/mnt/in-guest.sh "$kind" --steps "${STEPS:-20000}" ${SEED:+--seed "$SEED"} 2>&1 >"$tap"); then
+		/mnt/in-guest.sh "$kind" "${STEPS:-20000}" "$seed" 2>&1 >"$tap"); then
 		printf '%s\n' "$message" >&2
 		printf '# begin guest\n1..1\nnot ok 1 %s\n# end guest 1\n' "$(tail -n 1 <<<"$message")" >>"$tap"
 	fi
@@ -44,4 +46,5 @@ for item; do
 	test_in_guest "${item%:*}" "${item#*:}"
 	gathered+=("${item/:/ }=$results/${item/:/-}.tap")
 done
+say "the seed was $seed"
 "$scripts/tap.py" "${gathered[@]}"

@@ -226,7 +226,7 @@ impl Asker {
 
 /// Enough calls for a sum without noise, and not so many that a set which is walked takes minutes.
 fn calls_for(targets: usize) -> usize {
-    (CALLS * 1000 / targets).clamp(20, CALLS)
+    (CALLS * 1000 / targets).clamp(10, CALLS)
 }
 
 fn bench_lookup(targets: usize, rng: &mut fastrand::Rng) -> io::Result<()> {
@@ -282,16 +282,24 @@ fn bench_toff(targets: usize) -> io::Result<()> {
         pid: std::process::id() as Pid,
         file: number,
     };
-    let value = best(SHARING as usize, || {
-        time(|| (0..SHARING).try_for_each(|toff| asker.ask(number, toff, true)))
-    })?;
-    report("toff 0 to 999", targets, value)?;
-    for toff in [0, SHARING - 1] {
-        let value = best(100, || {
-            time(|| (0..100).try_for_each(|_| asker.ask(number, toff, true)))
+    // As many as a set that is walked allows for, evenly spread.
+    let calls = calls_for(targets).min(SHARING as usize);
+    let measure = |name: &str, toffs: &[u32]| -> io::Result<()> {
+        let value = best(toffs.len(), || {
+            time(|| {
+                toffs
+                    .iter()
+                    .try_for_each(|&toff| asker.ask(number, toff, true))
+            })
         })?;
-        report(&format!("toff {toff}"), targets, value)?;
-    }
+        report(name, targets, value)
+    };
+    let spread: Vec<u32> = (0..calls)
+        .map(|i| (i * (SHARING as usize - 1) / (calls - 1)) as u32)
+        .collect();
+    measure("toff 0 to 999", &spread)?;
+    measure("toff 0", &vec![0; calls.min(100)])?;
+    measure("toff 999", &vec![SHARING - 1; calls.min(100)])?;
     close(number)?;
     close_all(&kept)?;
     close_all(&others)

@@ -20,8 +20,8 @@
 //!   call stands still, and lets it go on. This finds far more.
 //!
 //! Whenever the churner sleeps with Y in the set, X is closed. Thus a call of an interrupted asker
-//! that compares the two at all has looked up X before the step, and Y after it: it was in the midst
-//! of the race. Such calls are the evidence that the two processes did meet.
+//! that compares the two at all has looked up X before the step, and Y after it: it was in the
+//! midst of the race. Such calls are the evidence that the two processes did meet.
 
 use kcmp_epoll::*;
 use lexopt::prelude::*;
