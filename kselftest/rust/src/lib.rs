@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the programs here share: kcmp(2), the targets that `fdinfo` lists, files and words sent over
-//! unix sockets, and the results of tests.
+//! What the programs here share: kcmp(2), the targets that `fdinfo` lists, files and words sent
+//! over unix sockets, processes, and the results of tests.
 //!
 //! File descriptors are plain numbers throughout: the programs are about numbers that are reused,
 //! closed elsewhere, and of other processes.
@@ -85,8 +85,8 @@ pub fn cvt(ret: libc::c_int) -> io::Result<libc::c_int> {
     }
 }
 
-/// kcmp(2) with any arguments, of which all bits are passed. Gives what the kernel does: the answer,
-/// or a negative errno.
+/// kcmp(2) with any arguments, of which all bits are passed. Gives what the kernel does: the
+/// answer, or a negative errno.
 pub fn kcmp_raw(pid1: u64, pid2: u64, kind: u64, idx1: u64, idx2: u64) -> i32 {
     // SAFETY: kcmp() writes nothing, and fails if it cannot read what `idx2` points at.
     let ret = unsafe { libc::syscall(libc::SYS_kcmp, pid1, pid2, kind, idx1, idx2) };
@@ -296,7 +296,7 @@ pub fn receive_words<const N: usize>(socket: RawFd) -> io::Result<[u64; N]> {
 
 /// Forks a child that runs `body` and ends with its result as the exit status.
 pub fn fork(body: impl FnOnce() -> i32) -> io::Result<Pid> {
-    // SAFETY: None of the programs here have threads, thus the child may do anything.
+    // SAFETY: No program here calls this in a process with threads, thus the child may do anything.
     match cvt(unsafe { libc::fork() })? {
         0 => {
             let status = body();

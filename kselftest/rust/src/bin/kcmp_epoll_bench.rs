@@ -29,9 +29,6 @@ standard error what it is at. Needs to be root, for more files than usual.
 
 /// Where the epoll set is, all the time.
 const EPOLL: RawFd = 10;
-/// Results of one measurement are the best of this many runs: those in which no tick of the clock,
-/// or other work of the kernel, fell.
-const RUNS: u32 = 7;
 /// A measurement does about this many calls.
 const CALLS: usize = 2000;
 
@@ -53,10 +50,20 @@ fn time(f: impl FnOnce() -> io::Result<()>) -> io::Result<u64> {
     Ok(now() - begin)
 }
 
+/// A result is the best of this many runs: one in which no tick of the clock, or other work of the
+/// kernel, fell. Runs over large sets are so long that all have their share of that.
+fn runs_for(targets: usize) -> u32 {
+    match targets {
+        ..100_000 => 7,
+        100_000..1_000_000 => 3,
+        _ => 1,
+    }
+}
+
 /// The best of several runs, in nanoseconds a call.
-fn best(calls: usize, mut f: impl FnMut() -> io::Result<u64>) -> io::Result<f64> {
+fn best(targets: usize, calls: usize, mut f: impl FnMut() -> io::Result<u64>) -> io::Result<f64> {
     let mut least = u64::MAX;
-    for _ in 0..RUNS {
+    for _ in 0..runs_for(targets) {
         least = least.min(f()?);
     }
     Ok(least as f64 / calls as f64)
@@ -238,7 +245,7 @@ fn bench_lookup(targets: usize, rng: &mut fastrand::Rng) -> io::Result<()> {
     let calls = calls_for(targets);
 
     let measure = |name: &str, tfds: &[RawFd], there: bool| -> io::Result<()> {
-        let value = best(tfds.len(), || {
+        let value = best(targets, tfds.len(), || {
             time(|| tfds.iter().try_for_each(|&tfd| asker.ask(tfd, 0, there)))
         })?;
         report(name, targets, value)
@@ -251,7 +258,7 @@ fn bench_lookup(targets: usize, rng: &mut fastrand::Rng) -> io::Result<()> {
 
     // What any kcmp costs that compares two files.
     let files: Vec<FileOf> = random.iter().map(|&fd| FileOf { pid, fd }).collect();
-    let value = best(calls, || {
+    let value = best(targets, calls, || {
         time(|| {
             files
                 .iter()
@@ -285,7 +292,7 @@ fn bench_toff(targets: usize) -> io::Result<()> {
     // As many as a set that is walked allows for, evenly spread.
     let calls = calls_for(targets).min(SHARING as usize);
     let measure = |name: &str, toffs: &[u32]| -> io::Result<()> {
-        let value = best(toffs.len(), || {
+        let value = best(targets, toffs.len(), || {
             time(|| {
                 toffs
                     .iter()
@@ -316,7 +323,7 @@ fn bench_ctl(pattern: Pattern, targets: usize, rng: &mut fastrand::Rng) -> io::R
     let mut least = [u64::MAX; 3];
 
     new_set()?;
-    for _ in 0..RUNS {
+    for _ in 0..runs_for(targets) {
         let mut spent = [0; 3];
         for _ in 0..rounds {
             for (spent, (_, op)) in spent.iter_mut().zip(ops) {
@@ -342,7 +349,7 @@ fn bench_fdinfo(targets: usize) -> io::Result<()> {
     ctl_all(libc::EPOLL_CTL_ADD, &fds)?;
     let mut buffer = vec![0; 1 << 20];
     let rounds = CALLS.div_ceil(targets).min(100);
-    let value = best(rounds * targets, || {
+    let value = best(targets, rounds * targets, || {
         time(|| {
             for _ in 0..rounds {
                 let mut fdinfo = File::open(format!("/proc/self/fdinfo/{EPOLL}"))?;
@@ -373,7 +380,7 @@ fn bench_wait(targets: usize) -> io::Result<()> {
     ctl_all(libc::EPOLL_CTL_ADD, &fds)?;
     let calls = 200;
     let expected = calls * targets.min(64);
-    let value = best(expected, || {
+    let value = best(targets, expected, || {
         time(|| {
             let mut events = 0;
             for _ in 0..calls {
