@@ -169,9 +169,9 @@ impl<T, const OFFSET: usize> CRbTree<T, OFFSET> {
         let mut node = NonNull::new(unsafe { (*self.0.get()).rb_node })?;
         let mut bound = None;
 
-        // Runs to the left and to the right in turn: compilers then make a branch of each comparison,
-        // and not a conditional move. That is less code for each level, and whoever searches for one
-        // key after the other takes nearly the same way each time.
+        // Runs to the left and to the right in turn: compilers then make a branch of each
+        // comparison, and not a conditional move. That is less code for each level, and whoever
+        // searches for one key after the other takes nearly the same way each time.
         loop {
             while !before(node) {
                 bound = Some(node);
