@@ -18,6 +18,8 @@ help:
 	@echo '  make run       build a kernel with the series, boot it under virtme-ng, and let'
 	@echo '                 a program in it find the files behind an epoll set'
 	@echo '  make test      all tests, in x86_64 and arm64 guests'
+	@echo '  make test-debug'
+	@echo '                 what is too long for that: debug kernels, races, fuzzing, faults'
 	@echo '  make bench     count the instructions of calls, on three kernels side by side'
 	@echo '  make check     formatting and lint of kernel code, Rust and scripts'
 	@echo '  make shell     a shell in a guest with the series'
@@ -30,13 +32,15 @@ help:
 	@echo '  LINUX=path     use this kernel tree instead of fetching one'
 	@echo '  GUESTS=...     for test: one or more of ARCH:KIND, KIND being rust, c or base'
 	@echo '                 (default: $(GUESTS))'
+	@echo '  PARTS=...      for test-debug: one or more of suite, churn, race, fuzz, replay,'
+	@echo '                 faults (default: all of them)'
 	@echo '  STEPS=N SEED=N for test: length of the model-based test; seed of all tests'
 	@echo '  MAX=N          for bench: the largest number of targets (default: 1000000)'
 	@echo
 	@echo 'Everything is set up on the way. It takes about 8 GB in the cache directory'
 	@echo '(XDG_CACHE_HOME or ~/.cache), and the first time about half an hour.'
 
-.PHONY: setup kernel run test bench shell check series clean distclean
+.PHONY: setup kernel run test test-debug bench shell check series clean distclean
 setup:
 	@scripts/setup.sh $(ARCH)
 
@@ -52,6 +56,9 @@ run: kernel
 
 test:
 	@scripts/test.sh $(GUESTS)
+
+test-debug:
+	@scripts/test-debug.sh $(PARTS)
 
 bench:
 	@scripts/bench.sh $(ARCH)

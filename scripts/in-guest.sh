@@ -1,13 +1,19 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 #
-# in-guest.sh KIND STEPS SEED: run all tests, in the guest, from the directory of
-# this script, and print TAP. First of them: is it the implementation that KIND
-# names (base, c, rust) which answers? STEPS is the length of the model-based test.
+# in-guest.sh KIND SEED PART...: run tests, in the guest, from the directory of this
+# script, and print TAP. A PART is the name of a test, or NAME=LENGTH. KIND is that
+# of the kernel (see tree.sh): it says which implementation has to answer.
 
 cd "$(dirname "$0")" || exit 1
 here=$PWD
-kind=$1 steps=$2 seed=$3
+kind=$1 seed=$2
+shift 2
+
+case $kind in
+base | c) expected=$kind ;;
+*) expected=rust ;;
+esac
 
 # The lookup in C is a function of eventpoll.c, the one in Rust is an option.
 which_implementation() {
@@ -25,15 +31,25 @@ which_implementation() {
 implementation() {
 	found=$(which_implementation)
 	grep -qw kcmp_epoll_target /proc/kallsyms || found="$found, but without kcmp_epoll_target()"
-	echo "TAP version 13"
-	echo "1..1"
-	echo "# Linux $(uname -r) $(uname -m): the lookup is that of '$found'"
-	if [ "$found" = "$kind" ]; then
-		echo "ok 1 the lookup is that of '$kind'"
-	else
-		echo "not ok 1 the lookup is that of '$kind'"
-		return 1
-	fi
+	echo "Linux $(uname -r) $(uname -m): the lookup is that of '$found'"
+	[ "$found" = "$expected" ]
+}
+
+# What was not freed, as the kernel's own detector of leaks sees it. It reports an
+# object once it is some seconds old.
+kmemleak() {
+	leaks=/sys/kernel/debug/kmemleak
+	[ -e $leaks ] || mount -t debugfs debugfs /sys/kernel/debug || return 1
+	sleep 6
+	echo scan >$leaks && echo scan >$leaks || return 1
+	cat $leaks
+	! grep -q . $leaks
+}
+
+# The same stream of operations in each guest: tap.py compares what came out.
+replay() {
+	"$here/kcmp_epoll_replay" --record "$1" --seed "$seed" /tmp/stream &&
+		"$here/kcmp_epoll_replay" --replay /tmp/stream
 }
 
 # one TEXT COMMAND...: a command that does not print TAP, as one test.
@@ -53,12 +69,6 @@ one() {
 	return $status
 }
 
-# The same stream of operations in each guest: tap.py compares what came out.
-replay() {
-	"$here/kcmp_epoll_replay" --record 50000 --seed "$seed" /tmp/stream &&
-		"$here/kcmp_epoll_replay" --replay /tmp/stream
-}
-
 # run NAME COMMAND...
 run() {
 	name=$1
@@ -68,18 +78,35 @@ run() {
 	echo "# end $name $?"
 }
 
+# program NAME ARGUMENT...
+program() {
+	name=$1
+	shift
+	run "$name" "$here/$name" "$@"
+}
+
 # kcmp_test writes a file where it runs.
 cd /tmp || exit 1
-run implementation implementation
-run kcmp_test "$here/kcmp_test"
-run kcmp_epoll_tfd_test "$here/kcmp_epoll_tfd_test"
-run kcmp_epoll_model_test "$here/kcmp_epoll_model_test" --steps "$steps" --seed "$seed"
-run kcmp_epoll_fuzz_test "$here/kcmp_epoll_fuzz_test" --calls 200000 --seed "$seed"
-run kcmp_epoll_replay replay
-# The lookup in C gives false equals. That it does so here shows that the test bites.
-if [ "$kind" = rust ]; then expect=none; else expect=some; fi
-run kcmp_epoll_race_test "$here/kcmp_epoll_race_test" --calls 200000 --expect $expect --seed "$seed"
-run kcmp_epoll_faults_test "$here/kcmp_epoll_faults_test"
-run kcmp_epoll_where one "each file is found where it is" "$here/kcmp_epoll_where" --story
-run kcmp_example one "the example of the documentation" "$here/kcmp_example"
+for part; do
+	length=${part#*=}
+	case $part in
+	implementation) run implementation one "the lookup is that of '$expected'" implementation ;;
+	kcmp) program kcmp_test ;;
+	tfd) program kcmp_epoll_tfd_test ;;
+	model=*) program kcmp_epoll_model_test --steps "$length" --seed "$seed" ;;
+	fuzz=*) program kcmp_epoll_fuzz_test --calls "$length" --seed "$seed" ;;
+	replay=*) run kcmp_epoll_replay replay "$length" ;;
+	race=*)
+		# The lookup in C gives false equals. That it does so shows that the test bites.
+		if [ "$expected" = rust ]; then expect=none; else expect=some; fi
+		program kcmp_epoll_race_test --calls "$length" --seconds 900 --expect $expect --seed "$seed"
+		;;
+	churn=*) program kcmp_epoll_churn_test --seconds "$length" --seed "$seed" ;;
+	faults) program kcmp_epoll_faults_test ;;
+	where) run kcmp_epoll_where one "each file is found where it is" "$here/kcmp_epoll_where" --story ;;
+	example) run kcmp_example one "the example of the documentation" "$here/kcmp_example" ;;
+	kmemleak) run kmemleak one "nothing leaked" kmemleak ;;
+	*) run "$part" one "a test of this name" false ;;
+	esac
+done
 echo "# end of all tests"

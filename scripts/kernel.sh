@@ -17,8 +17,7 @@ tree=$(tree_of "$kind")
 out=build-$arch-$kind
 image=$(kernel_image "$kind" "$arch")
 
-fragments=("$top/configs/common.config" "$top/configs/$arch.config")
-[ "$kind" != rust ] || fragments+=("$top/configs/rust.config")
+mapfile -t fragments < <(fragments_of "$kind" "$arch")
 
 # Stop if an option of the fragments is not in .config as it was asked for.
 check_config() {

@@ -19,15 +19,26 @@ series_tree=$trees/series
 
 # tree_of KIND: the tree that a kind of kernel is built from.
 #
-#   base  unpatched
-#   c     the series, with the lookup in C
-#   rust  the series, with the lookup in Rust
+#   base    unpatched
+#   c       the series, with the lookup in C
+#   rust    the series, with the lookup in Rust
+#   debug   as rust, with KASAN, lockdep and the like
+#   kcsan   as rust, with a detector of data races
+#   faults  as rust, with fault injection
 tree_of() {
 	case $1 in
 	base) echo "$base_tree" ;;
-	c | rust) echo "$series_tree" ;;
-	*) die "unknown kind of kernel '$1': base, c or rust" ;;
+	c | rust | debug | kcsan | faults) echo "$series_tree" ;;
+	*) die "unknown kind of kernel '$1': base, c, rust, debug, kcsan or faults" ;;
 	esac
+}
+
+# The fragments in configs/ that a kind and an architecture are made of.
+fragments_of() {
+	local name
+	for name in common "$2" $(case $1 in base | c) ;; rust) echo rust ;; *) echo rust "$1" ;; esac); do
+		echo "$top/configs/$name.config"
+	done
 }
 
 # The image to boot of a kind and an architecture.

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash disable=SC2154
+#
+# Tests in guests: build what they need, run them, gather the results. Guests are
+# given as ARCH:KIND. SEED is that of all random choices: without it, a new one.
+# Sourced after lib.sh and tree.sh, not run.
+
+results=$build/results
+seed=${SEED:-$((RANDOM << 15 | RANDOM))}
+gathered=()
+
+# prepare_guests ARCH:KIND...: build what runs in these guests.
+prepare_guests() {
+	local arch archs
+	mapfile -t archs < <(printf '%s\n' "${@%:*}" | sort -u)
+	"$scripts/setup.sh" "${archs[@]}"
+	"$scripts/trees.sh" series
+	for arch in "${archs[@]}"; do
+		"$scripts/root.sh" "$arch"
+		"$scripts/programs.sh" "$arch"
+	done
+	mkdir -p "$results"
+}
+
+# test_in_guest NAME ARCH:KIND PART...: build the kernel, and run these parts of
+# in-guest.sh in a guest. Never fails because of a test, for the other guests run all
+# the same: what went wrong is a line of the results.
+test_in_guest() {
+	local name=$1 arch=${2%:*} kind=${2#*:} begin message
+	local tap=$results/$name.tap
+	shift 2
+
+	"$scripts/kernel.sh" "$arch" "$kind"
+	say "testing in the $arch guest ($kind): $*"
+	begin=$SECONDS
+	rm -f "$tap"
+	if ! message=$("$scripts/guest.sh" "$arch" "$kind" "${GUEST_SECONDS:-900}" "$results/$name.console" \
+		/mnt/in-guest.sh "$kind" "$seed" "$@" 2>&1 >"$tap"); then
+		printf '%s\n' "$message" >&2
+		printf '# begin guest\n1..1\nnot ok 1 %s\n# end guest 1\n' "$(tail -n 1 <<<"$message")" >>"$tap"
+	fi
+	printf '    done in %d s\n' $((SECONDS - begin))
+	gathered+=("$arch $kind=$tap")
+}
+
+# Print all results, and fail if a test did.
+report_tests() {
+	say "the seed was $seed"
+	"$scripts/tap.py" "${gathered[@]}"
+}
