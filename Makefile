@@ -4,8 +4,9 @@
 
 ARCH ?= x86_64
 
-# LINUX: the user's own kernel tree; STEPS, SEED: of the tests; MAX: of the benchmark.
-export LINUX STEPS SEED MAX
+# LINUX: the user's own kernel tree; STEPS, SEED, TESTS: of the tests; MAX: of the
+# benchmark.
+export LINUX STEPS SEED TESTS MAX
 
 # The guests of "make test". The unpatched kernel shows that the tests are about
 # the ABI, and not about our habits; the lookup in C, that the option can be off.
@@ -20,6 +21,7 @@ help:
 	@echo '  make test      all tests, in x86_64 and arm64 guests'
 	@echo '  make test-debug'
 	@echo '                 what is too long for that: debug kernels, races, fuzzing, faults'
+	@echo '  make test-bugs put bugs into the code, and see that the tests find them'
 	@echo '  make bench     count the instructions of calls, on three kernels side by side'
 	@echo '  make check     formatting and lint of kernel code, Rust and scripts'
 	@echo '  make shell     a shell in a guest with the series'
@@ -34,13 +36,15 @@ help:
 	@echo '                 (default: $(GUESTS))'
 	@echo '  PARTS=...      for test-debug: one or more of suite, churn, race, fuzz, replay,'
 	@echo '                 faults (default: all of them)'
+	@echo '  TESTS=...      for test: see scripts/in-guest.sh (default: all of them)'
+	@echo '  BUGS=...       for test-bugs: see Documentation/bugs/ (default: all of them)'
 	@echo '  STEPS=N SEED=N for test: length of the model-based test; seed of all tests'
 	@echo '  MAX=N          for bench: the largest number of targets (default: 1000000)'
 	@echo
 	@echo 'Everything is set up on the way. It takes about 8 GB in the cache directory'
 	@echo '(XDG_CACHE_HOME or ~/.cache), and the first time about half an hour.'
 
-.PHONY: setup kernel run test test-debug bench shell check series clean distclean
+.PHONY: setup kernel run test test-debug test-bugs bench shell check series clean distclean
 setup:
 	@scripts/setup.sh $(ARCH)
 
@@ -59,6 +63,9 @@ test:
 
 test-debug:
 	@scripts/test-debug.sh $(PARTS)
+
+test-bugs:
+	@scripts/test-bugs.sh $(BUGS)
 
 bench:
 	@scripts/bench.sh $(ARCH)

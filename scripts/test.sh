@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # test.sh ARCH:KIND...: build these kernels, run all tests in a guest on each, and
-# print the results. STEPS is the length of the model-based test.
+# print the results. STEPS is the length of the model-based test; TESTS, if given, are
+# the parts of in-guest.sh to run instead of all.
 
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -11,10 +12,12 @@
 # shellcheck source=scripts/testing.sh
 . "$scripts/testing.sh"
 
+all="kcmp tfd model=${STEPS:-20000} fuzz=200000 replay=50000 race=200000 faults where example"
+
 lock_cache
 prepare_guests "$@"
 for guest; do
-	test_in_guest "${guest/:/-}" "$guest" implementation kcmp tfd "model=${STEPS:-20000}" \
-		fuzz=200000 replay=50000 race=200000 faults where example
+	# shellcheck disable=SC2086 # these are words
+	test_in_guest "${guest/:/-}" "$guest" implementation ${TESTS:-$all}
 done
 report_tests
