@@ -108,6 +108,7 @@ def bars(instructions):
             for name, by_targets in instructions.items()
             if name.startswith(names)
             for targets, values in by_targets.items()
+            if of in values and against in values
         )
 
     ratio, name, targets = worst(("lookup", "toff"), "rust", "c")

@@ -6,10 +6,9 @@
 # which bench.py makes the table and the plot. MAX is the largest number of targets.
 #
 # In a guest under TCG with -icount the clock advances a nanosecond with each
-# instruction: what is measured is the same on every machine. (With sleep=off it also
-# runs ahead while the guest waits for this machine, and output is lost: virtme-ng's
-# init gives up on its ports.) Where KVM works, it
-# is measured in nanoseconds as well.
+# instruction: what is measured is the same on every machine. With sleep=off it would
+# also run ahead while the guest waits for this machine, and virtme-ng's init give up
+# on its ports. Where KVM works, it is measured in nanoseconds as well.
 
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
