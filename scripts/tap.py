@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: GPL-2.0
 """Gather the results of in-guest.sh.
 
-tap.py NAME=FILE...: FILE is what in-guest.sh printed in the guest NAME. Prints a
-line for each program, what failed, and the sum as the last line. Exits 1 if
-something failed.
+tap.py [--notes] NAME=FILE...: FILE is what in-guest.sh printed in the guest NAME.
+Prints a line for each program, what failed, and the sum as the last line; with
+--notes, also what the programs say of how much they have tried. Exits 1 if something
+failed.
 
 A program that ends early, with an error, or without the results that it planned
 counts as failed, and so does a guest that did not run all programs. What happened
@@ -17,6 +18,7 @@ from collections import Counter
 
 RESULT = re.compile(r"(ok|not ok) \d+ ?-? ?(.*)")
 BLOCK = re.compile(r"# (block \d+ [0-9a-f]+)$")
+NOTE = re.compile(r"# (.*\b\d+ (?:calls|operations|rounds|steps|s) .*)")
 PLAN = re.compile(r"1\.\.(\d+)$")
 # kcmp_test prints no result lines, only the sum.
 TOTALS = re.compile(r"# Totals: pass:(\d+) fail:(\d+) xfail:(\d+) xpass:(\d+) skip:(\d+) error:(\d+)")
@@ -32,6 +34,7 @@ class Program:
         self.counts = Counter()
         self.failures = []
         self.blocks = []
+        self.notes = []
 
     def fail(self, what):
         self.counts["failed"] += 1
@@ -42,6 +45,8 @@ class Program:
             self.plan = int(match[1])
         elif match := BLOCK.match(text):
             self.blocks.append(match[1])
+        elif match := NOTE.match(text):
+            self.notes.append(match[1])
         elif match := TOTALS.match(text):
             self.totals = [int(number) for number in match.groups()]
         elif match := RESULT.match(text):
@@ -111,13 +116,17 @@ def plural(counts):
 def main():
     total = Counter()
     first = {}
-    for argument in sys.argv[1:]:
+    arguments = sys.argv[1:]
+    with_notes = arguments[:1] == ["--notes"]
+    for argument in arguments[with_notes:]:
         name, path = argument.split("=", 1)
         for program in read_guest(path):
             if program.blocks:
                 program.compare(*first.setdefault(program.name, (name, program)))
             total.update(program.counts)
             print(f"{name:<14} {program.name:<22} {plural(program.counts)}")
+            for note in program.notes if with_notes else []:
+                print(f"{'':14}   {note}")
             for failure in program.failures:
                 print(f"{'':14}   FAILED: {failure}")
     print(plural(total))

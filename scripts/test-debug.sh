@@ -53,4 +53,4 @@ while IFS=$'\t' read -r part guest tests; do
 	# shellcheck disable=SC2086 # these are words
 	test_in_guest "debug-$part-${guest/:/-}" "$guest" $tests
 done <<<"$selected"
-report_tests
+report_tests --notes

@@ -43,8 +43,8 @@ test_in_guest() {
 	gathered+=("$arch $kind=$tap")
 }
 
-# Print all results, and fail if a test did.
+# report_tests [--notes]: print all results (see tap.py), and fail if a test did.
 report_tests() {
 	say "the seed was $seed"
-	"$scripts/tap.py" "${gathered[@]}"
+	"$scripts/tap.py" "$@" "${gathered[@]}"
 }
