@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Files of processes, and their numbers.
+
+use crate::{cvt, Pid};
+use std::fs;
+use std::io;
+use std::ops::Range;
+use std::os::fd::RawFd;
+
+/// eventfd(2).
+pub fn eventfd() -> io::Result<RawFd> {
+    // SAFETY: No memory is involved.
+    cvt(unsafe { libc::eventfd(0, 0) })
+}
+
+/// dup2(2).
+pub fn dup2(from: RawFd, to: RawFd) -> io::Result<()> {
+    // SAFETY: No memory is involved.
+    cvt(unsafe { libc::dup2(from, to) }).map(drop)
+}
+
+/// close(2).
+pub fn close(fd: RawFd) -> io::Result<()> {
+    // SAFETY: No memory is involved, and none of the programs here own files by type.
+    cvt(unsafe { libc::close(fd) }).map(drop)
+}
+
+/// Closes all files of a range of numbers, with close_range(2).
+pub fn close_range(range: Range<RawFd>) -> io::Result<()> {
+    let (first, last) = (range.start as u32, range.end as u32 - 1);
+    // SAFETY: No memory is involved, and none of the programs here own files by type.
+    cvt(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) } as i32).map(drop)
+}
+
+/// Puts a new file at a number of choice.
+pub fn place(fd: RawFd, at: RawFd) -> io::Result<()> {
+    dup2(fd, at)?;
+    close(fd)
+}
+
+/// Lists the numbers of the files that a process has open.
+pub fn list_files(pid: Pid) -> io::Result<Vec<RawFd>> {
+    let mut fds: Vec<RawFd> = fs::read_dir(format!("/proc/{pid}/fd"))?
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .collect();
+    fds.sort_unstable();
+    Ok(fds)
+}
