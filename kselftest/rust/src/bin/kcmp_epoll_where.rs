@@ -135,41 +135,22 @@ const MAILBOX: RawFd = 90;
 const CLIENTS: RawFd = 100;
 const RECEIVED: usize = 4;
 
-/// Makes a file at a number of choice.
-fn place(fd: RawFd, at: RawFd) -> io::Result<RawFd> {
-    dup2(fd, at)?;
-    close(fd)?;
-    Ok(at)
+/// Puts a new file at a number of choice, and adds it.
+fn add(fd: RawFd, at: RawFd, data: u64) -> io::Result<()> {
+    place(fd, at)?;
+    epoll_ctl(EPOLL, libc::EPOLL_CTL_ADD, at, libc::EPOLLIN, data)
 }
 
-fn add(fd: RawFd, data: u64) -> io::Result<()> {
-    epoll_ctl(EPOLL, libc::EPOLL_CTL_ADD, fd, libc::EPOLLIN, data)
-}
-
-/// Writes a pid to, or reads it from, a pipe: also how the processes wait for each other.
-fn tell(fd: RawFd, pid: Pid) -> io::Result<()> {
-    let bytes = pid.to_ne_bytes();
-    // SAFETY: `bytes` is valid for reading.
-    cvt(unsafe { libc::write(fd, bytes.as_ptr().cast(), bytes.len()) } as i32).map(drop)
-}
-
-fn hear(fd: RawFd) -> io::Result<Pid> {
-    let mut bytes = [0; 4];
-    // SAFETY: `bytes` is valid for writing.
-    match cvt(unsafe { libc::read(fd, bytes.as_mut_ptr().cast(), bytes.len()) } as i32)? {
-        4 => Ok(Pid::from_ne_bytes(bytes)),
-        _ => Err(io::Error::other("a process of the story ended too early")),
-    }
-}
-
-fn sleep_until_killed() -> ! {
-    // Not longer than the parent lives.
-    // SAFETY: No memory is involved.
-    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
-    loop {
-        // SAFETY: No memory is involved.
-        unsafe { libc::pause() };
-    }
+/// Forks a process that does its part, and keeps its files.
+fn play(name: &str, part: impl FnOnce() -> io::Result<()>) -> io::Result<Pid> {
+    fork(|| {
+        part()
+            .and_then(|()| sleep_until_killed())
+            .unwrap_or_else(|e| {
+                eprintln!("{name}: {e}");
+                1
+            })
+    })
 }
 
 /// The client: connects to the server RECEIVED times, that is, sends it one end of a pair and keeps
@@ -177,7 +158,8 @@ fn sleep_until_killed() -> ! {
 fn client(channel: RawFd) -> io::Result<()> {
     for i in 0..RECEIVED as RawFd {
         let [ours, theirs] = socketpair(libc::SOCK_STREAM)?;
-        send_file(channel, place(theirs, CLIENTS + i)?)?;
+        place(theirs, CLIENTS + i)?;
+        send_file(channel, CLIENTS + i)?;
         place(ours, CLIENTS + 50 + i)?;
     }
     Ok(())
@@ -189,61 +171,49 @@ fn client(channel: RawFd) -> io::Result<()> {
 fn server(channel: RawFd) -> io::Result<Pid> {
     place(epoll_create()?, EPOLL)?;
 
-    add(place(eventfd()?, KEPT)?, 0)?;
+    add(eventfd()?, KEPT, 0)?;
 
-    add(place(eventfd()?, DUPPED)?, 1)?;
+    add(eventfd()?, DUPPED, 1)?;
     dup2(DUPPED, DUP)?;
     close(DUPPED)?;
 
-    add(place(eventfd()?, IN_CHILD)?, 2)?;
+    add(eventfd()?, IN_CHILD, 2)?;
 
     // The client's sockets all get the same number, one after the other.
     for i in 0..RECEIVED as u64 {
-        add(place(receive_file(channel)?, REUSED)?, 3 + i)?;
+        add(receive_file(channel)?, REUSED, 3 + i)?;
         close(REUSED)?;
     }
-    add(place(eventfd()?, REUSED)?, 7)?;
+    add(eventfd()?, REUSED, 7)?;
     dup2(REUSED, REUSED_DUP)?;
     // Used once more, by a file that is not in the set.
     place(eventfd()?, REUSED)?;
 
-    add(place(eventfd()?, IN_FLIGHT)?, 8)?;
+    add(eventfd()?, IN_FLIGHT, 8)?;
     let [to, from] = socketpair(libc::SOCK_STREAM)?;
     place(to, MAILBOX)?;
     place(from, MAILBOX + 1)?;
     send_file(MAILBOX, IN_FLIGHT)?;
     close(IN_FLIGHT)?;
 
-    let child = fork(|| sleep_until_killed())?;
+    let child = play("child", || Ok(()))?;
     close(IN_CHILD)?;
     Ok(child)
 }
 
 fn story() -> io::Result<bool> {
     let [to_server, to_client] = socketpair(libc::SOCK_STREAM)?;
-    let mut pipe = [0; 2];
-    // SAFETY: `pipe` is valid for writing two numbers.
-    cvt(unsafe { libc::pipe(pipe.as_mut_ptr()) })?;
-    let [ready, done] = pipe;
-
-    let client_pid = fork(|| match client(to_server) {
-        Ok(()) => sleep_until_killed(),
-        Err(e) => {
-            eprintln!("client: {e}");
-            1
-        }
+    let client_pid = play("client", || client(to_server))?;
+    // Only the client has this end, and only the server that of the next pair: whoever waits for
+    // one that fails is told so.
+    close(to_server)?;
+    let [ours, theirs] = socketpair(libc::SOCK_SEQPACKET)?;
+    let server_pid = play("server", || {
+        send_words(theirs, &[server(to_client)? as u64])
     })?;
-    let server_pid = fork(
-        || match server(to_client).and_then(|child| tell(done, child)) {
-            Ok(()) => sleep_until_killed(),
-            Err(e) => {
-                eprintln!("server: {e}");
-                1
-            }
-        },
-    )?;
-    close(done)?;
-    let child_pid = hear(ready)?;
+    close(theirs)?;
+    let [child_pid] = receive_words(ours)?;
+    let child_pid = child_pid as Pid;
 
     let at = |pid, fd| Some(FileOf { pid, fd });
     let expected = [
@@ -291,9 +261,9 @@ fn story() -> io::Result<bool> {
     }
     wrong += seen.iter().filter(|count| **count != 1).count();
 
-    for pid in [client_pid, server_pid, child_pid] {
-        // SAFETY: No memory is involved.
-        unsafe { libc::kill(pid, libc::SIGKILL) };
+    // The child of the server ends with it, too.
+    for pid in [client_pid, child_pid, server_pid] {
+        kill(pid)?;
     }
     println!("\n{} targets, {} wrong or not listed.", STORY.len(), wrong);
     Ok(wrong == 0)
