@@ -23,6 +23,14 @@ pub fn epoll_ctl(efd: RawFd, op: libc::c_int, fd: RawFd, events: i32, data: u64)
     cvt(unsafe { libc::epoll_ctl(efd, op, fd, &mut event) }).map(drop)
 }
 
+/// epoll_wait(2) for up to `N` events. Gives how many there were.
+pub fn epoll_wait<const N: usize>(efd: RawFd, timeout: libc::c_int) -> io::Result<usize> {
+    let mut events = [libc::epoll_event { events: 0, u64: 0 }; N];
+    // SAFETY: `events` is valid for writing `N` events.
+    let count = unsafe { libc::epoll_wait(efd, events.as_mut_ptr(), N as libc::c_int, timeout) };
+    Ok(cvt(count)? as usize)
+}
+
 /// A line of `/proc/PID/fdinfo/EFD`: a target of an epoll file.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Listed {

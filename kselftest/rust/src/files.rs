@@ -39,6 +39,16 @@ pub fn place(fd: RawFd, at: RawFd) -> io::Result<()> {
     close(fd)
 }
 
+/// Lets this process have `count` files open.
+pub fn allow_files(count: RawFd) -> io::Result<()> {
+    let limit = libc::rlimit {
+        rlim_cur: count as libc::rlim_t,
+        rlim_max: count as libc::rlim_t,
+    };
+    // SAFETY: `limit` is valid for the duration of the call.
+    cvt(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) }).map(drop)
+}
+
 /// Lists the numbers of the files that a process has open.
 pub fn list_files(pid: Pid) -> io::Result<Vec<RawFd>> {
     let mut fds: Vec<RawFd> = fs::read_dir(format!("/proc/{pid}/fd"))?

@@ -30,3 +30,15 @@ pub fn run_on(cpu: usize) -> io::Result<()> {
         cvt(libc::sched_setaffinity(0, mem::size_of_val(&set), &set)).map(drop)
     }
 }
+
+/// Makes the scheduling policy of this process real time, or the usual one.
+pub fn set_real_time(on: bool) -> io::Result<()> {
+    let (policy, sched_priority) = if on {
+        (libc::SCHED_FIFO, 1)
+    } else {
+        (libc::SCHED_OTHER, 0)
+    };
+    let param = libc::sched_param { sched_priority };
+    // SAFETY: `param` is valid for the duration of the call.
+    cvt(unsafe { libc::sched_setscheduler(0, policy, &param) }).map(drop)
+}

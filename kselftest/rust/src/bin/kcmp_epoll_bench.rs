@@ -31,6 +31,8 @@ standard error what it is at. Needs to be root, for more files than usual.
 const EPOLL: RawFd = 10;
 /// A measurement does about this many calls.
 const CALLS: usize = 2000;
+/// A call of epoll_wait(2) asks for as many events at most.
+const EVENTS: usize = 64;
 
 /// The time now, in nanoseconds.
 fn now() -> u64 {
@@ -99,19 +101,12 @@ fn raise_limits(files: usize) -> io::Result<()> {
     write("/proc/sys/fs/nr_open")?;
     write("/proc/sys/fs/file-max")?;
     write("/proc/sys/fs/epoll/max_user_watches")?;
-    let limit = libc::rlimit {
-        rlim_cur: files as _,
-        rlim_max: files as _,
-    };
-    // SAFETY: `limit` is valid for reading.
-    cvt(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) }).map(drop)
+    allow_files(files as RawFd)
 }
 
 /// Puts a new, empty epoll set in place of the one before.
 fn new_set() -> io::Result<()> {
-    let efd = epoll_create()?;
-    dup2(efd, EPOLL)?;
-    close(efd)
+    place(epoll_create()?, EPOLL)
 }
 
 /// How the files of a set come by their numbers.
@@ -362,14 +357,6 @@ fn bench_fdinfo(targets: usize) -> io::Result<()> {
     close_all(&fds)
 }
 
-/// epoll_wait(2) for up to 64 events. Gives how many there were.
-fn wait(timeout: libc::c_int) -> io::Result<usize> {
-    let mut events = [libc::epoll_event { events: 0, u64: 0 }; 64];
-    // SAFETY: `events` is valid for writing 64 events.
-    let count = unsafe { libc::epoll_wait(EPOLL, events.as_mut_ptr(), 64, timeout) };
-    Ok(cvt(count)? as usize)
-}
-
 /// Nanoseconds for each event, in a set of which each target is ready.
 fn bench_wait(targets: usize) -> io::Result<()> {
     new_set()?;
@@ -379,12 +366,12 @@ fn bench_wait(targets: usize) -> io::Result<()> {
     }
     ctl_all(libc::EPOLL_CTL_ADD, &fds)?;
     let calls = 200;
-    let expected = calls * targets.min(64);
+    let expected = calls * targets.min(EVENTS);
     let value = best(targets, expected, || {
         time(|| {
             let mut events = 0;
             for _ in 0..calls {
-                events += wait(0)?;
+                events += epoll_wait::<EVENTS>(EPOLL, 0)?;
             }
             if events == expected {
                 Ok(())
@@ -427,26 +414,19 @@ fn bench_hold(targets: usize) -> io::Result<()> {
         }
     })?;
 
-    let param = libc::sched_param { sched_priority: 1 };
-    // SAFETY: `param` is valid for reading.
-    cvt(unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &param) })?;
+    set_real_time(true)?;
     let mut longest = 0;
     let mut rng = fastrand::Rng::with_seed(1);
     for _ in 0..WAITS {
         // Wakes up anywhere in a lookup.
         thread::sleep(Duration::from_nanos(rng.u64(2_000_000..3_000_000)));
-        longest = longest.max(time(|| wait(0).map(drop))?);
+        longest = longest.max(time(|| epoll_wait::<EVENTS>(EPOLL, 0).map(drop))?);
     }
     report("hold", targets, longest as f64)?;
 
-    let param = libc::sched_param { sched_priority: 0 };
-    // SAFETY: `param` is valid for reading.
-    cvt(unsafe { libc::sched_setscheduler(0, libc::SCHED_OTHER, &param) })?;
-    // SAFETY: No status is asked for.
-    cvt(unsafe {
-        libc::kill(asker, libc::SIGKILL);
-        libc::waitpid(asker, std::ptr::null_mut(), 0)
-    })?;
+    set_real_time(false)?;
+    kill(asker)?;
+    wait(asker)?;
     close_all(&fds)
 }
 

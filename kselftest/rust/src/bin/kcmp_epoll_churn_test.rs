@@ -225,11 +225,8 @@ impl Worker {
     }
 
     fn wait(&mut self) -> io::Result<()> {
-        let mut events = [libc::epoll_event { events: 0, u64: 0 }; 8];
-        let (buffer, len) = (events.as_mut_ptr(), events.len() as libc::c_int);
         let timeout = self.rng.i32(0..2);
-        // SAFETY: `events` is valid for writing.
-        cvt(unsafe { libc::epoll_wait(self.set(), buffer, len, timeout) }).map(drop)
+        epoll_wait::<8>(self.set(), timeout).map(drop)
     }
 
     fn write(&mut self) -> io::Result<()> {

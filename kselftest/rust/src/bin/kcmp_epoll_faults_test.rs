@@ -247,12 +247,7 @@ fn wait_and_exec(socket: RawFd) -> io::Result<i32> {
 
 impl Scene {
     fn new() -> Result<Scene, Failure> {
-        let limit = libc::rlimit {
-            rlim_cur: MANY.end as libc::rlim_t,
-            rlim_max: MANY.end as libc::rlim_t,
-        };
-        // SAFETY: `limit` is valid for the duration of the call.
-        cvt(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) })?;
+        allow_files(MANY.end)?;
         close_range(3..RawFd::MAX)?;
         for fd in [FILE, OTHER] {
             place(eventfd()?, fd)?;

@@ -340,28 +340,6 @@ const VARIATIONS: [Variation; 5] = [
     },
 ];
 
-/// Lets this process have as many files open.
-fn allow_files(count: RawFd) -> io::Result<()> {
-    let limit = libc::rlimit {
-        rlim_cur: count as libc::rlim_t,
-        rlim_max: count as libc::rlim_t,
-    };
-    // SAFETY: `limit` is valid for the duration of the call.
-    cvt(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) }).map(drop)
-}
-
-/// Makes the scheduling policy of this process real time, or the usual one.
-fn set_real_time(on: bool) -> io::Result<()> {
-    let (policy, sched_priority) = if on {
-        (libc::SCHED_FIFO, 1)
-    } else {
-        (libc::SCHED_OTHER, 0)
-    };
-    let param = libc::sched_param { sched_priority };
-    // SAFETY: `param` is valid for the duration of the call.
-    cvt(unsafe { libc::sched_setscheduler(0, policy, &param) }).map(drop)
-}
-
 /// Runs a variation in one of the two ways. Returns how often the answer was "equal".
 fn race(
     variation: &Variation,

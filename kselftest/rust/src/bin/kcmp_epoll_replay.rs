@@ -13,7 +13,6 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write};
-use std::mem;
 use std::ops::Range;
 use std::os::fd::{AsRawFd, RawFd};
 use std::path::{Path, PathBuf};
@@ -744,14 +743,8 @@ fn list_of_epoll(file: FileOf) -> io::Result<Option<Vec<Listed>>> {
 /// Keeps this process and its children on one CPU. They take turns anyway, and waking up another
 /// CPU takes longer than all the rest, in a guest.
 fn stay_on_one_cpu() -> io::Result<()> {
-    // SAFETY: All bits zero is a valid set: the empty one, to which a CPU is added.
-    let cpus = unsafe {
-        let mut cpus: libc::cpu_set_t = mem::zeroed();
-        libc::CPU_SET(cvt(libc::sched_getcpu())? as usize, &mut cpus);
-        cpus
-    };
-    // SAFETY: `cpus` is valid for the duration of the call.
-    cvt(unsafe { libc::sched_setaffinity(0, size_of_val(&cpus), &cpus) }).map(drop)
+    // SAFETY: No memory is involved.
+    run_on(cvt(unsafe { libc::sched_getcpu() })? as usize)
 }
 
 fn replay(path: &Path, shown: Option<u64>) -> Result<Done, Failure> {
