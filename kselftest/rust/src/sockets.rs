@@ -2,7 +2,7 @@
 
 //! Unix sockets, and the files and words that are sent over them.
 
-use crate::cvt;
+use crate::{close, cvt, place};
 use std::io;
 use std::mem;
 use std::os::fd::RawFd;
@@ -13,6 +13,20 @@ pub fn socketpair(kind: libc::c_int) -> io::Result<[RawFd; 2]> {
     // SAFETY: `fds` is valid for writing two numbers.
     cvt(unsafe { libc::socketpair(libc::AF_UNIX, kind, 0, fds.as_mut_ptr()) })?;
     Ok(fds)
+}
+
+/// A pair of unix sockets at numbers of choice.
+pub fn place_pair(kind: libc::c_int, [one, other]: [RawFd; 2]) -> io::Result<()> {
+    let [a, b] = socketpair(kind)?;
+    place(a, one)?;
+    place(b, other)
+}
+
+/// A unix socket of which the other end is closed.
+pub fn lone_socket() -> io::Result<RawFd> {
+    let [ours, theirs] = socketpair(libc::SOCK_STREAM)?;
+    close(theirs)?;
+    Ok(ours)
 }
 
 /// Room for the control message that carries one file.

@@ -202,11 +202,7 @@ impl Worker {
         match self.rng.u32(..8) {
             0 => place(epoll_create()?, self.set()),
             1 => place(epoll_create()?, at),
-            2 | 3 => {
-                let [a, b] = socketpair(libc::SOCK_STREAM | libc::SOCK_NONBLOCK)?;
-                place(a, at)?;
-                place(b, self.other())
-            }
+            2 | 3 => place_pair(libc::SOCK_STREAM | libc::SOCK_NONBLOCK, [at, self.other()]),
             _ => place(eventfd()?, at),
         }
     }
@@ -474,10 +470,8 @@ fn end_all(shared: &Shared) -> Result<(), Failure> {
 
 /// Churns for a while, and gives back all that was used for it.
 fn churn(shared: &'static Shared, rng: &mut fastrand::Rng, time: Duration) -> Result<(), Failure> {
-    for [to, from] in MAILBOXES {
-        let [a, b] = socketpair(libc::SOCK_DGRAM | libc::SOCK_NONBLOCK)?;
-        place(a, to)?;
-        place(b, from)?;
+    for mailbox in MAILBOXES {
+        place_pair(libc::SOCK_DGRAM | libc::SOCK_NONBLOCK, mailbox)?;
     }
     for set in SETS {
         place(epoll_create()?, set)?;

@@ -255,9 +255,7 @@ impl Scene {
         for fd in [SET, BIG, INNER] {
             place(epoll_create()?, fd)?;
         }
-        let [ours, theirs] = socketpair(libc::SOCK_STREAM)?;
-        close(theirs)?;
-        place(ours, SOCKET)?;
+        place(lone_socket()?, SOCKET)?;
         let add = |efd, fd| epoll_ctl(efd, libc::EPOLL_CTL_ADD, fd, libc::EPOLLIN, 0);
         add(SET, FILE)?;
         add(INNER, FILE)?;

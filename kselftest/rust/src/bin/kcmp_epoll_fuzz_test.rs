@@ -415,9 +415,7 @@ fn open_files(rng: &mut fastrand::Rng) -> Result<(Table, Vec<BTreeSet<RawFd>>), 
         if EPOLLS.contains(&fd) {
             place(epoll_create()?, fd)?;
         } else if fd % 4 == 0 {
-            let [ours, theirs] = socketpair(libc::SOCK_STREAM)?;
-            close(theirs)?;
-            place(ours, fd)?;
+            place(lone_socket()?, fd)?;
         } else {
             place(eventfd()?, fd)?;
         }

@@ -114,11 +114,7 @@ fn perform(op: Op) -> io::Result<()> {
         Op::Open { kind, at } => match kind {
             Kind::Eventfd => place(eventfd()?, at),
             Kind::Epoll => place(epoll_create()?, at),
-            Kind::Socket => {
-                let [ours, theirs] = socketpair(libc::SOCK_STREAM)?;
-                close(theirs)?;
-                place(ours, at)
-            }
+            Kind::Socket => place(lone_socket()?, at),
         },
         Op::Dup2 { from, to } => dup2(from, to),
         Op::Close { fd } => close(fd),
@@ -347,10 +343,8 @@ struct Run {
 
 impl Run {
     fn new(seed: u64) -> Result<Run, Failure> {
-        for [to, from] in MAILBOXES {
-            let [a, b] = socketpair(libc::SOCK_DGRAM)?;
-            place(a, to)?;
-            place(b, from)?;
+        for mailbox in MAILBOXES {
+            place_pair(libc::SOCK_DGRAM, mailbox)?;
         }
         let mut run = Run {
             model: Model {

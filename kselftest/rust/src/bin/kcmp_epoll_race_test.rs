@@ -297,9 +297,7 @@ fn add(fd: RawFd) -> io::Result<()> {
 }
 
 fn open_sockets() -> io::Result<()> {
-    let [a, b] = socketpair(libc::SOCK_SEQPACKET)?;
-    place(a, SOCKETS[0])?;
-    place(b, SOCKETS[1])
+    place_pair(libc::SOCK_SEQPACKET, SOCKETS)
 }
 
 // --- Both ----------------------------------------------------------------------------------------

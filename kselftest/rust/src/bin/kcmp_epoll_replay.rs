@@ -354,11 +354,7 @@ fn change(op: &Op) -> io::Result<()> {
     match op.code {
         Code::Eventfd => place(eventfd()?, fd),
         Code::Epoll => place(epoll_create()?, fd),
-        Code::Socket => {
-            let [ours, theirs] = socketpair(libc::SOCK_STREAM)?;
-            close(theirs)?;
-            place(ours, fd)
-        }
+        Code::Socket => place(lone_socket()?, fd),
         Code::Dup2 => dup2(efd, fd),
         Code::Close => close(fd),
         Code::Add => epoll_ctl(efd, libc::EPOLL_CTL_ADD, fd, libc::EPOLLIN, 0),

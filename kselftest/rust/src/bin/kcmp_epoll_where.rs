@@ -131,7 +131,7 @@ const IN_CHILD: RawFd = 62;
 const REUSED: RawFd = 70;
 const REUSED_DUP: RawFd = 170;
 const IN_FLIGHT: RawFd = 80;
-const MAILBOX: RawFd = 90;
+const MAILBOX: [RawFd; 2] = [90, 91];
 const CLIENTS: RawFd = 100;
 const RECEIVED: usize = 4;
 
@@ -190,10 +190,8 @@ fn server(channel: RawFd) -> io::Result<Pid> {
     place(eventfd()?, REUSED)?;
 
     add(eventfd()?, IN_FLIGHT, 8)?;
-    let [to, from] = socketpair(libc::SOCK_STREAM)?;
-    place(to, MAILBOX)?;
-    place(from, MAILBOX + 1)?;
-    send_file(MAILBOX, IN_FLIGHT)?;
+    place_pair(libc::SOCK_STREAM, MAILBOX)?;
+    send_file(MAILBOX[0], IN_FLIGHT)?;
     close(IN_FLIGHT)?;
 
     let child = play("child", || Ok(()))?;
