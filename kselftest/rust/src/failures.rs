@@ -14,6 +14,11 @@ pub fn cvt(ret: libc::c_int) -> io::Result<libc::c_int> {
     }
 }
 
+/// The number of an error of the kernel.
+pub fn errno(e: &io::Error) -> i32 {
+    e.raw_os_error().unwrap_or(libc::EIO)
+}
+
 /// What went wrong, in one line.
 #[derive(Debug)]
 pub struct Failure(pub String);

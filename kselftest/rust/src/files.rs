@@ -5,6 +5,7 @@
 use crate::{cvt, Pid};
 use std::fs;
 use std::io;
+use std::mem;
 use std::ops::Range;
 use std::os::fd::RawFd;
 
@@ -12,6 +13,26 @@ use std::os::fd::RawFd;
 pub fn eventfd() -> io::Result<RawFd> {
     // SAFETY: No memory is involved.
     cvt(unsafe { libc::eventfd(0, 0) })
+}
+
+/// Writes a 1, which makes an eventfd ready.
+pub fn write_one(fd: RawFd) -> io::Result<()> {
+    let one = 1u64;
+    // SAFETY: `one` is valid for reading.
+    let written = unsafe { libc::write(fd, (&raw const one).cast(), mem::size_of_val(&one)) };
+    cvt(written as i32).map(drop)
+}
+
+/// poll(2) for one file. Gives what has happened: 0 if nothing did within `timeout` milliseconds.
+pub fn poll(fd: RawFd, events: i16, timeout: libc::c_int) -> io::Result<i16> {
+    let mut poll = libc::pollfd {
+        fd,
+        events,
+        revents: 0,
+    };
+    // SAFETY: `poll` is valid for the duration of the call.
+    cvt(unsafe { libc::poll(&mut poll, 1, timeout) })?;
+    Ok(poll.revents)
 }
 
 /// dup2(2).

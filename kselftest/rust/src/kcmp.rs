@@ -2,7 +2,7 @@
 
 //! kcmp(2).
 
-use crate::{cvt, Pid};
+use crate::{cvt, errno, Pid};
 use std::io;
 use std::os::fd::RawFd;
 
@@ -70,7 +70,7 @@ pub fn kcmp_raw(pid1: u64, pid2: u64, kind: u64, idx1: u64, idx2: u64) -> i32 {
     let ret = unsafe { libc::syscall(libc::SYS_kcmp, pid1, pid2, kind, idx1, idx2) };
     match cvt(ret as libc::c_int) {
         Ok(answer) => answer,
-        Err(e) => -e.raw_os_error().unwrap_or(0),
+        Err(e) => -errno(&e),
     }
 }
 

@@ -21,3 +21,9 @@ pub fn share_words<const N: usize>() -> io::Result<&'static [AtomicU64; N]> {
     // Atomics may be changed by other processes.
     Ok(unsafe { &*memory.cast() })
 }
+
+/// The size of a page.
+pub fn page_size() -> usize {
+    // SAFETY: No memory is involved.
+    unsafe { libc::sysconf(libc::_SC_PAGESIZE) as usize }
+}

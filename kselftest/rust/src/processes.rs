@@ -3,22 +3,47 @@
 //! Processes.
 
 use crate::cvt;
+use std::ffi::CStr;
 use std::io;
+use std::ptr;
 
 /// A number of a process, as seen by the caller.
 pub type Pid = libc::pid_t;
+
+/// getpid(2).
+pub fn getpid() -> Pid {
+    std::process::id() as Pid
+}
 
 /// Forks a child that runs `body` and ends with its result as the exit status.
 pub fn fork(body: impl FnOnce() -> i32) -> io::Result<Pid> {
     // SAFETY: No program here calls this in a process with threads, thus the child may do anything.
     match cvt(unsafe { libc::fork() })? {
-        0 => {
-            let status = body();
-            // SAFETY: Ends this process, without what the parent has registered for its own end.
-            unsafe { libc::_exit(status) }
-        }
+        0 => exit_at_once(body()),
         pid => Ok(pid),
     }
+}
+
+/// Ends this process, without what its parent has registered for its own end.
+pub fn exit_at_once(status: i32) -> ! {
+    // SAFETY: Never returns, and no memory is involved.
+    unsafe { libc::_exit(status) }
+}
+
+/// Lets this process execute its own program with an argument. Returns only if that fails.
+pub fn exec_again(argument: &CStr) -> io::Error {
+    // Unlike /proc/self, this is there even if the first thread has ended.
+    let program = c"/proc/thread-self/exe".as_ptr();
+    let argv = [program, argument.as_ptr(), ptr::null()];
+    // SAFETY: `argv` is a list of strings that ends with a null pointer.
+    unsafe { libc::execv(program, argv.as_ptr()) };
+    io::Error::last_os_error()
+}
+
+/// Lets children end without being waited for.
+pub fn disown_children() {
+    // SAFETY: No handler is installed.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
 }
 
 /// Waits for a child. Gives its exit status, or 128 and the signal that ended it.

@@ -235,7 +235,7 @@ fn bench_lookup(targets: usize, rng: &mut fastrand::Rng) -> io::Result<()> {
     new_set()?;
     let fds = open_eventfds(targets)?;
     ctl_all(libc::EPOLL_CTL_ADD, &fds)?;
-    let pid = std::process::id() as Pid;
+    let pid = getpid();
     let asker = Asker { pid, file: fds[0] };
     let calls = calls_for(targets);
 
@@ -281,7 +281,7 @@ fn bench_toff(targets: usize) -> io::Result<()> {
         kept.push(fd);
     }
     let asker = Asker {
-        pid: std::process::id() as Pid,
+        pid: getpid(),
         file: number,
     };
     // As many as a set that is walked allows for, evenly spread.
@@ -362,7 +362,7 @@ fn bench_wait(targets: usize) -> io::Result<()> {
     new_set()?;
     let fds = open_eventfds(targets)?;
     for &fd in &fds {
-        make_ready(fd)?;
+        write_one(fd)?;
     }
     ctl_all(libc::EPOLL_CTL_ADD, &fds)?;
     let calls = 200;
@@ -384,13 +384,6 @@ fn bench_wait(targets: usize) -> io::Result<()> {
     close_all(&fds)
 }
 
-fn make_ready(fd: RawFd) -> io::Result<()> {
-    let one = 1u64;
-    // SAFETY: `one` is valid for reading.
-    let written = unsafe { libc::write(fd, (&raw const one).cast(), size_of::<u64>()) };
-    cvt(written as i32).map(drop)
-}
-
 /// The longest that epoll_wait(2) of the owner takes while another process asks for the last target
 /// without pause.
 ///
@@ -402,8 +395,8 @@ fn bench_hold(targets: usize) -> io::Result<()> {
     let fds = open_eventfds(targets)?;
     ctl_all(libc::EPOLL_CTL_ADD, &fds)?;
     // Only then does epoll_wait() take the lock.
-    make_ready(fds[0])?;
-    let owner = std::process::id() as Pid;
+    write_one(fds[0])?;
+    let owner = getpid();
     let asker = fork(|| loop {
         let asker = Asker {
             pid: owner,

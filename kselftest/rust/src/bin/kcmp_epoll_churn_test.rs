@@ -20,7 +20,6 @@ use std::io::{self, Write};
 use std::ops::Range;
 use std::os::fd::RawFd;
 use std::process::ExitCode;
-use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -36,8 +35,7 @@ Usage: kcmp_epoll_churn_test [--seconds N] [--seed N]
 
 Has to be started by root. Prints TAP.
 ";
-/// The program that is executed: this one, which then does nothing for a moment.
-const PROGRAM: &CStr = c"/proc/thread-self/exe";
+/// What the program is executed with, to do nothing for a moment.
 const IDLE: &CStr = c"--idle";
 
 /// The numbers that the operations play with. Sets are mostly at the first of them, and shared by
@@ -139,17 +137,11 @@ fn place_of(op: Op, result: usize) -> usize {
 }
 
 fn count(shared: &Shared, op: Op, result: io::Result<()>) {
-    let errno = result.map_or_else(|e| e.raw_os_error().unwrap_or(-1), |()| 0);
+    let errno = result.map_or_else(|e| errno(&e), |()| 0);
     match RESULTS.iter().position(|(known, _)| *known == errno) {
         Some(result) => shared[place_of(op, result)].fetch_add(1, Relaxed),
         None => shared[UNKNOWN].swap((op as u64) << 32 | errno as u32 as u64, Relaxed),
     };
-}
-
-/// Ends this process, without what others have registered for its end.
-fn exit() -> ! {
-    // SAFETY: Never returns.
-    unsafe { libc::_exit(0) }
 }
 
 /// The number of a set, mostly.
@@ -225,12 +217,6 @@ impl Worker {
         epoll_wait::<8>(self.set(), timeout).map(drop)
     }
 
-    fn write(&mut self) -> io::Result<()> {
-        let one = 1u64.to_ne_bytes();
-        // SAFETY: `one` is valid for reading.
-        cvt(unsafe { libc::write(self.other(), one.as_ptr().cast(), one.len()) } as i32).map(drop)
-    }
-
     /// Reads what fdinfo tells of any task's epoll file.
     fn fdinfo(&mut self) -> io::Result<()> {
         let mut path = [0u8; 64];
@@ -257,7 +243,7 @@ impl Worker {
             0 => {
                 publish(child.shared, child.task + THREADS);
                 child.live(LIFE_OF_CHILD);
-                exit()
+                exit_at_once(0)
             }
             _ => Ok(()),
         }
@@ -273,17 +259,13 @@ impl Worker {
             Op::Mod => self.ctl(libc::EPOLL_CTL_MOD),
             Op::Del => self.ctl(libc::EPOLL_CTL_DEL),
             Op::Wait => self.wait(),
-            Op::Write => self.write(),
+            Op::Write => write_one(self.other()),
             Op::Fdinfo => self.fdinfo(),
             Op::Send => send_file(to, self.other()),
             Op::Receive => place(receive_file(from)?, self.other()),
             Op::Fork => self.fork(),
-            Op::Exec => {
-                let argv = [PROGRAM.as_ptr(), IDLE.as_ptr(), ptr::null()];
-                // SAFETY: `argv` is a list of strings that ends with a null pointer.
-                cvt(unsafe { libc::execv(argv[0], argv.as_ptr()) }).map(drop)
-            }
-            Op::Exit => exit(),
+            Op::Exec => Err(exec_again(IDLE)),
+            Op::Exit => exit_at_once(0),
             Op::Leave => Ok(()),
             Op::Kill => unreachable!(),
         }
@@ -323,10 +305,7 @@ impl Worker {
 
 /// The life of a worker. Its first thread may end before the others.
 fn work(shared: &'static Shared, task: usize, mut rng: fastrand::Rng) -> i32 {
-    // Nobody waits for what it forks.
-    // SAFETY: No handler is installed.
-    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
-
+    disown_children();
     let mut live = |thread| {
         let rng = rng.fork();
         move || {

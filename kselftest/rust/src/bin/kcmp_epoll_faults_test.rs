@@ -189,8 +189,7 @@ impl Question {
     /// A question of this process about itself.
     fn new(fd: RawFd, efd: RawFd, tfd: RawFd, toff: u32) -> Question {
         let (efd, tfd) = (efd as u32, tfd as u32);
-        // SAFETY: No memory is involved.
-        let us = unsafe { libc::getpid() };
+        let us = getpid();
         Question {
             one: us,
             two: us,
@@ -531,14 +530,7 @@ fn pipe() -> io::Result<[RawFd; 2]> {
 
 /// Whether the other end of a pipe is closed.
 fn is_hung_up(fd: RawFd) -> io::Result<bool> {
-    let mut poll = libc::pollfd {
-        fd,
-        events: 0,
-        revents: 0,
-    };
-    // SAFETY: `poll` is valid for the duration of the call.
-    cvt(unsafe { libc::poll(&mut poll, 1, 0) })?;
-    Ok(poll.revents & libc::POLLHUP != 0)
+    Ok(poll(fd, 0, 0)? & libc::POLLHUP != 0)
 }
 
 /// A kind of question about the ends of a pipe and an epoll file, of which the second end is a

@@ -184,11 +184,6 @@ fn unshare(flags: libc::c_int) -> io::Result<()> {
     cvt(unsafe { libc::unshare(flags) }).map(drop)
 }
 
-fn getpid() -> Pid {
-    // SAFETY: No memory is involved.
-    unsafe { libc::getpid() }
-}
-
 fn send_pid(mut stream: &UnixStream, pid: Pid) -> io::Result<()> {
     stream.write_all(&pid.to_ne_bytes())
 }
@@ -207,7 +202,7 @@ fn receive_pid(mut stream: &UnixStream) -> io::Result<Pid> {
 fn stay(ready: &UnixStream, prepare: impl FnOnce() -> io::Result<()>) -> i32 {
     let pid_or_error = match prepare() {
         Ok(()) => getpid(),
-        Err(e) => -e.raw_os_error().unwrap_or(libc::EIO),
+        Err(e) => -errno(&e),
     };
     let sleep = || {
         send_pid(ready, pid_or_error)?;
@@ -240,7 +235,7 @@ fn launch(
             wait(child)
         };
         launch().unwrap_or_else(|e| {
-            let _ = send_pid(&theirs, -e.raw_os_error().unwrap_or(libc::EIO));
+            let _ = send_pid(&theirs, -errno(&e));
             1
         })
     })?;
@@ -293,8 +288,7 @@ struct Memory {
 
 impl Memory {
     fn new() -> io::Result<Memory> {
-        // SAFETY: No memory is involved.
-        let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize;
+        let size = page_size();
         let map = |address: usize, pages: usize, rights, flags| {
             // SAFETY: Nothing is mapped here yet but the pages that this function has mapped.
             let page = unsafe {
@@ -829,8 +823,7 @@ fn fork_strangers(launcher: Pid) -> io::Result<(Pid, Vec<Pid>)> {
     let parent = fork(|| {
         let run = || {
             // The namespace ends when they are reaped: by this process, without its doing.
-            // SAFETY: No handler is installed.
-            unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+            disown_children();
             // SAFETY: No memory is involved.
             cvt(unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWPID) })?;
             for prepare in prepare {
@@ -839,7 +832,7 @@ fn fork_strangers(launcher: Pid) -> io::Result<(Pid, Vec<Pid>)> {
             sleep_until_killed()
         };
         run().unwrap_or_else(|e| {
-            let _ = send_pid(&theirs, -e.raw_os_error().unwrap_or(libc::EIO));
+            let _ = send_pid(&theirs, -errno(&e));
             1
         })
     })?;
@@ -908,7 +901,7 @@ fn ask(one: Pid, fd: RawFd, two: Pid) -> Result<Verdict, i32> {
         tfd: FILE,
         toff: 0,
     };
-    kcmp_target(file_of(one, fd), target).map_err(|e| e.raw_os_error().unwrap_or(0))
+    kcmp_target(file_of(one, fd), target).map_err(|e| errno(&e))
 }
 
 /// What the first process of a pid namespace sees. `outside` are numbers that only mean something

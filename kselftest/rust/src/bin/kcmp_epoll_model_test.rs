@@ -142,7 +142,7 @@ fn work() -> io::Result<()> {
             }
             op => reply(match perform(op) {
                 Ok(()) => 0,
-                Err(e) => e.raw_os_error().unwrap_or(-1),
+                Err(e) => errno(&e),
             })?,
         }
     }
@@ -490,14 +490,8 @@ impl Run {
     /// Waits until a worker has ended: only then are its files closed.
     fn bury(&mut self, worker: usize) -> Result<(), Failure> {
         let dead = self.model.workers.remove(worker);
-        let mut poll = libc::pollfd {
-            fd: dead.pidfd,
-            events: libc::POLLIN,
-            revents: 0,
-        };
-        // SAFETY: `poll` is valid for the duration of the call.
-        let ready = cvt(unsafe { libc::poll(&mut poll, 1, 10_000) })?;
-        ensure!(ready == 1, "worker {} does not end", dead.pid);
+        let ended = poll(dead.pidfd, libc::POLLIN, 10_000)? != 0;
+        ensure!(ended, "worker {} does not end", dead.pid);
         close(dead.pidfd)?;
         close(dead.control)?;
         dead.fds.into_values().for_each(|file| self.model.put(file));
@@ -709,9 +703,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    // Nobody waits for workers that end.
-    // SAFETY: No handler is installed.
-    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+    disown_children();
 
     println!("TAP version 13\n1..1");
     println!("# {steps} steps with seed {seed}");

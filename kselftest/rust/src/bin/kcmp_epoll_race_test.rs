@@ -25,11 +25,10 @@
 
 use kcmp_epoll::*;
 use lexopt::prelude::*;
-use std::ffi::CString;
+use std::ffi::CStr;
 use std::io;
 use std::os::fd::RawFd;
 use std::process::ExitCode;
-use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
@@ -48,8 +47,8 @@ Usage: kcmp_epoll_race_test [OPTION]...
 
 Needs two CPUs, and the right to run in real time. Prints TAP.
 ";
-/// What the program is called with to do nothing: the exec variation needs a program.
-const NOTHING: &str = "--nothing";
+/// What the program is executed with, to do nothing: the exec variation needs a program.
+const NOTHING: &CStr = c"--nothing";
 
 const X: RawFd = 100;
 const EPOLL: RawFd = 101;
@@ -138,7 +137,7 @@ impl Race<'_> {
     }
 
     fn fork_asker(&self, cpu: usize) -> io::Result<Pid> {
-        let pid = std::process::id() as Pid;
+        let pid = getpid();
         fork(|| {
             let get_ready = || {
                 end_with_parent()?;
@@ -240,8 +239,6 @@ impl Churner {
     /// program. The child has no other files but those it was forked with, and Y is none of them.
     /// Nor can it be a file of an unrelated process that gets the child's pid.
     fn exec(&mut self) -> Result<(), Failure> {
-        let program = CString::new("/proc/self/exe").unwrap();
-        let argument = CString::new(NOTHING).unwrap();
         let child = fork(|| {
             let live = || -> io::Result<i32> {
                 place(eventfd()?, X)?;
@@ -252,9 +249,7 @@ impl Churner {
                 if execs == 0 {
                     return Ok(0);
                 }
-                let argv = [program.as_ptr(), argument.as_ptr(), ptr::null()];
-                // SAFETY: `argv` is a list of strings that ends with a null pointer.
-                cvt(unsafe { libc::execv(argv[0], argv.as_ptr()) })
+                Err(exec_again(NOTHING))
             };
             live().unwrap_or(1)
         })?;
@@ -355,7 +350,7 @@ fn race(
     close(y)?;
 
     let shared = share_words()?;
-    shared[TASK1].store(std::process::id().into(), Relaxed);
+    shared[TASK1].store(getpid() as u64, Relaxed);
     let mut churner = Churner {
         shared,
         y,
@@ -483,7 +478,7 @@ fn parse_args() -> Result<Option<Options>, lexopt::Error> {
 }
 
 fn main() -> ExitCode {
-    if std::env::args().nth(1).is_some_and(|arg| arg == NOTHING) {
+    if std::env::args().nth(1).as_deref() == NOTHING.to_str().ok() {
         return ExitCode::SUCCESS;
     }
     let options = match parse_args() {

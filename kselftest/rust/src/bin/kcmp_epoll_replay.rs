@@ -364,10 +364,6 @@ fn change(op: &Op) -> io::Result<()> {
     }
 }
 
-fn errno(e: &io::Error) -> i32 {
-    e.raw_os_error().unwrap_or(libc::EIO)
-}
-
 /// The life of another process: does what it is told, and replies with the errno.
 fn obey() -> io::Result<()> {
     end_with_parent()?;
@@ -451,8 +447,7 @@ struct Replay {
 
 impl Replay {
     fn new() -> io::Result<Replay> {
-        // SAFETY: No memory is involved.
-        let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize;
+        let size = page_size();
         let (rights, flags) = (libc::PROT_READ, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
         // SAFETY: Two new pages are mapped, and one of them is unmapped.
         let page = unsafe {
@@ -464,10 +459,8 @@ impl Replay {
             page as u64
         };
         let end = page + size as u64;
-        // SAFETY: No memory is involved.
-        let pid = unsafe { libc::getpid() };
         Ok(Replay {
-            pids: [Some(pid), None, None, None],
+            pids: [Some(getpid()), None, None, None],
             unreadable: [0, end - 4, end, u64::MAX - 4095],
             counts: Counts::default(),
             rng: fastrand::Rng::with_seed(0),
