@@ -5,6 +5,9 @@
 use crate::Failure;
 use std::process::ExitCode;
 
+/// The exit status for kselftest of a program that has skipped all its tests.
+const SKIPPED: u8 = 4;
+
 /// How a test ended that has not failed.
 pub enum Done {
     Passed,
@@ -35,7 +38,13 @@ pub fn run_tests(tests: &[Test<'_>]) -> ExitCode {
     }
     match (failed, skipped) {
         (1.., _) => ExitCode::FAILURE,
-        (_, skipped) if skipped == tests.len() => ExitCode::from(4),
+        (_, skipped) if skipped == tests.len() => SKIPPED.into(),
         _ => ExitCode::SUCCESS,
     }
+}
+
+/// Runs no test, and says why.
+pub fn skip_all(why: &str) -> ExitCode {
+    println!("TAP version 13\n1..0 # SKIP {why}");
+    SKIPPED.into()
 }

@@ -423,13 +423,13 @@ fn bench_hold(targets: usize) -> io::Result<()> {
     close_all(&fds)
 }
 
-fn run(Args { max, seed, wanted }: &Args) -> io::Result<()> {
-    let mut rng = fastrand::Rng::with_seed(*seed);
+fn run(Args { max, seed, wanted }: Args) -> Result<ExitCode, Failure> {
+    let mut rng = fastrand::Rng::with_seed(seed);
     // The sockets have two ends, and there are a few files besides.
-    raise_limits(2 * *max + 2000)?;
+    raise_limits(2 * max + 2000)?;
     new_set()?;
     let mut targets = 1;
-    while targets <= *max {
+    while targets <= max {
         let begin = now();
         if wanted.wants("lookup") {
             bench_lookup(targets, &mut rng)?;
@@ -455,7 +455,7 @@ fn run(Args { max, seed, wanted }: &Args) -> io::Result<()> {
         eprintln!("{targets} targets: done in {seconds:.1} s of the clock");
         targets *= 10;
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
 struct Args {
@@ -464,39 +464,23 @@ struct Args {
     wanted: Wanted,
 }
 
-fn parse_args() -> Result<Option<Args>, lexopt::Error> {
+fn parse_args(parser: &mut lexopt::Parser) -> Result<Args, lexopt::Error> {
     let mut args = Args {
         max: 1_000_000,
         seed: 1,
         wanted: Wanted(Vec::new()),
     };
-    let mut parser = lexopt::Parser::from_env();
     while let Some(arg) = parser.next()? {
         match arg {
-            Short('h') | Long("help") => return Ok(None),
             Long("max") => args.max = parser.value()?.parse()?,
             Long("seed") => args.seed = parser.value()?.parse()?,
             Value(name) => args.wanted.0.push(name.string()?),
             _ => return Err(arg.unexpected()),
         }
     }
-    Ok(Some(args))
+    Ok(args)
 }
 
 fn main() -> ExitCode {
-    let result = match parse_args() {
-        Ok(Some(args)) => run(&args),
-        Ok(None) => {
-            print!("{HELP}");
-            Ok(())
-        }
-        Err(e) => Err(io::Error::other(e)),
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(e) => {
-            eprintln!("kcmp_epoll_bench: {e}");
-            ExitCode::FAILURE
-        }
-    }
+    start(HELP, parse_args, run)
 }

@@ -12,7 +12,6 @@
 //! lockdep) to find what is wrong otherwise.
 
 use kcmp_epoll::*;
-use lexopt::prelude::*;
 use std::cell::OnceCell;
 use std::ffi::CStr;
 use std::fs;
@@ -567,41 +566,7 @@ fn check_leak(what: &str, before: Option<u64>) -> Result<Done, Failure> {
 
 // --- The program ---------------------------------------------------------------------------------
 
-fn parse_args() -> Result<Option<(u64, u64)>, lexopt::Error> {
-    let (mut seconds, mut seed) = (20, fastrand::u64(..));
-    let mut parser = lexopt::Parser::from_env();
-    while let Some(arg) = parser.next()? {
-        match arg {
-            Short('h') | Long("help") => return Ok(None),
-            Long("seconds") => seconds = parser.value()?.parse()?,
-            Long("seed") => seed = parser.value()?.parse()?,
-            _ => return Err(arg.unexpected()),
-        }
-    }
-    Ok(Some((seconds, seed)))
-}
-
-fn main() -> ExitCode {
-    if std::env::args().nth(1).as_deref() == IDLE.to_str().ok() {
-        thread::sleep(Duration::from_millis(5));
-        return ExitCode::SUCCESS;
-    }
-    let (seconds, seed) = match parse_args() {
-        Ok(Some(args)) => args,
-        Ok(None) => {
-            print!("{HELP}");
-            return ExitCode::SUCCESS;
-        }
-        Err(e) => {
-            eprintln!("kcmp_epoll_churn_test: {e}");
-            return ExitCode::FAILURE;
-        }
-    };
-    // SAFETY: No memory is involved.
-    if unsafe { libc::geteuid() } != 0 {
-        println!("TAP version 13\n1..0 # SKIP has to be started by root");
-        return ExitCode::from(4);
-    }
+fn run((seconds, seed): (u64, u64)) -> Result<ExitCode, Failure> {
     println!("# {seconds} s with seed {seed}");
     let before = OnceCell::new();
     let churn = || {
@@ -616,11 +581,20 @@ fn main() -> ExitCode {
         Ok(Done::Passed)
     };
     let leak = |i: usize| check_leak(LEFT[i], before.get().and_then(|before| before[i]));
-    run_tests(&[
+    Ok(run_tests(&[
         ("churn", &churn),
         (LEFT[0], &|| leak(0)),
         (LEFT[1], &|| leak(1)),
         (LEFT[2], &|| leak(2)),
         (LEFT[3], &|| leak(3)),
-    ])
+    ]))
+}
+
+fn main() -> ExitCode {
+    if std::env::args().nth(1).as_deref() == IDLE.to_str().ok() {
+        thread::sleep(Duration::from_millis(5));
+        return ExitCode::SUCCESS;
+    }
+    let parse = |parser: &mut _| parse_amount_and_seed(parser, "seconds", 20);
+    start_as_root(HELP, parse, run)
 }

@@ -9,7 +9,6 @@
 //! Documentation/fault-injection/fault-injection.rst in the kernel tells about the files used here.
 
 use kcmp_epoll::*;
-use lexopt::prelude::*;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::os::fd::RawFd;
@@ -707,34 +706,15 @@ fn run() -> Result<ExitCode, Failure> {
     ]))
 }
 
-fn parse_args() -> Result<bool, lexopt::Error> {
-    match lexopt::Parser::from_env().next()? {
-        None => Ok(true),
-        Some(Short('h') | Long("help")) => Ok(false),
-        Some(arg) => Err(arg.unexpected()),
-    }
+fn parse_args(parser: &mut lexopt::Parser) -> Result<(), lexopt::Error> {
+    parser.next()?.map_or(Ok(()), |arg| Err(arg.unexpected()))
 }
 
 fn main() -> ExitCode {
-    match parse_args() {
-        Ok(true) => {}
-        Ok(false) => {
-            print!("{HELP}");
-            return ExitCode::SUCCESS;
-        }
-        Err(e) => {
-            eprintln!("kcmp_epoll_faults_test: {e}");
-            return ExitCode::FAILURE;
-        }
-    }
-    // SAFETY: No memory is involved.
-    if unsafe { libc::geteuid() } != 0 {
-        return run_tests(&[("faults", &|| {
-            Ok(Done::Skipped("has to be started by root".into()))
-        })]);
-    }
-    run().unwrap_or_else(|failure| {
-        println!("Bail out! {failure}");
-        ExitCode::FAILURE
+    start_as_root(HELP, parse_args, |()| {
+        Ok(run().unwrap_or_else(|failure| {
+            println!("Bail out! {failure}");
+            ExitCode::FAILURE
+        }))
     })
 }

@@ -7,7 +7,6 @@
 //! the one that `kernel/kcmp.c` owes: the verdict, or the error that is checked first.
 
 use kcmp_epoll::*;
-use lexopt::prelude::*;
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -993,47 +992,22 @@ fn pid_namespaces() -> Result<Done, Failure> {
     outcome(status)
 }
 
-fn parse_args() -> Result<Option<(u64, u64)>, lexopt::Error> {
-    let (mut calls, mut seed) = (400_000, fastrand::u64(..));
-    let mut parser = lexopt::Parser::from_env();
-    while let Some(arg) = parser.next()? {
-        match arg {
-            Short('h') | Long("help") => return Ok(None),
-            Long("calls") => calls = parser.value()?.parse()?,
-            Long("seed") => seed = parser.value()?.parse()?,
-            _ => return Err(arg.unexpected()),
-        }
-    }
+fn parse_args(parser: &mut lexopt::Parser) -> Result<(u64, u64), lexopt::Error> {
+    let (calls, seed) = parse_amount_and_seed(parser, "calls", 400_000)?;
     if calls < CALLS_MIN {
         return Err(format!("--calls: at least {CALLS_MIN}, to see each answer").into());
     }
-    Ok(Some((calls, seed)))
+    Ok((calls, seed))
 }
 
 fn main() -> ExitCode {
-    let (calls, seed) = match parse_args() {
-        Ok(Some(args)) => args,
-        Ok(None) => {
-            print!("{HELP}");
-            return ExitCode::SUCCESS;
-        }
-        Err(e) => {
-            eprintln!("kcmp_epoll_fuzz_test: {e}");
-            return ExitCode::FAILURE;
-        }
-    };
-    let as_root = |test: &dyn Fn() -> Result<Done, Failure>| {
-        // SAFETY: No memory is involved.
-        match unsafe { libc::geteuid() } {
-            0 => test(),
-            _ => Ok(Done::Skipped("has to be started by root".into())),
-        }
-    };
-    run_tests(&[
-        ("root", &|| as_root(&|| fuzz_as_root(calls / 2, seed))),
-        ("user in its own user and pid namespace", &|| {
-            as_root(&|| fuzz_as_user(calls - calls / 2, seed))
-        }),
-        ("pid namespaces", &|| as_root(&pid_namespaces)),
-    ])
+    start_as_root(HELP, parse_args, |(calls, seed)| {
+        Ok(run_tests(&[
+            ("root", &|| fuzz_as_root(calls / 2, seed)),
+            ("user in its own user and pid namespace", &|| {
+                fuzz_as_user(calls - calls / 2, seed)
+            }),
+            ("pid namespaces", &pid_namespaces),
+        ]))
+    })
 }

@@ -7,7 +7,6 @@
 //! operation, every target of every epoll set is asked for, and compared with the model.
 
 use kcmp_epoll::*;
-use lexopt::prelude::*;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::os::fd::RawFd;
@@ -649,7 +648,8 @@ impl Run {
     }
 }
 
-fn run(steps: u64, seed: u64) -> Result<Run, Failure> {
+fn run(steps: u64, seed: u64) -> Result<Done, Failure> {
+    println!("# {steps} steps with seed {seed}");
     let mut run = Run::new(seed)?;
     let mut last = VecDeque::new();
     let begin = Instant::now();
@@ -667,58 +667,24 @@ fn run(steps: u64, seed: u64) -> Result<Run, Failure> {
             for (worker, op) in &last {
                 println!("#   {worker} {op:?}");
             }
-            println!("# repeat with --seed {seed} --steps {step}");
-            return Err(failure);
+            let repeat = format!("repeat with --seed {seed} --steps {step}");
+            return Err(Failure(repeat));
         }
         if step % 5000 == 0 {
             println!("# {step} steps, {} s", begin.elapsed().as_secs());
         }
     }
-    Ok(run)
-}
-
-fn parse_args() -> Result<Option<(u64, u64)>, lexopt::Error> {
-    let (mut steps, mut seed) = (20_000, fastrand::u64(..));
-    let mut parser = lexopt::Parser::from_env();
-    while let Some(arg) = parser.next()? {
-        match arg {
-            Short('h') | Long("help") => return Ok(None),
-            Long("steps") => steps = parser.value()?.parse()?,
-            Long("seed") => seed = parser.value()?.parse()?,
-            _ => return Err(arg.unexpected()),
-        }
-    }
-    Ok(Some((steps, seed)))
+    println!(
+        "# {} questions, {} answers \"equal\", {} targets that share a number",
+        run.asked, run.equal, run.sharing
+    );
+    Ok(Done::Passed)
 }
 
 fn main() -> ExitCode {
-    let (steps, seed) = match parse_args() {
-        Ok(Some(args)) => args,
-        Ok(None) => {
-            print!("{HELP}");
-            return ExitCode::SUCCESS;
-        }
-        Err(e) => {
-            eprintln!("kcmp_epoll_model_test: {e}");
-            return ExitCode::FAILURE;
-        }
-    };
-    disown_children();
-
-    println!("TAP version 13\n1..1");
-    println!("# {steps} steps with seed {seed}");
-    match run(steps, seed) {
-        Ok(run) => {
-            println!(
-                "# {} questions, {} answers \"equal\", {} targets that share a number",
-                run.asked, run.equal, run.sharing
-            );
-            println!("ok 1 model");
-            ExitCode::SUCCESS
-        }
-        Err(_) => {
-            println!("not ok 1 model");
-            ExitCode::FAILURE
-        }
-    }
+    let parse = |parser: &mut _| parse_amount_and_seed(parser, "steps", 20_000);
+    start(HELP, parse, |(steps, seed)| {
+        disown_children();
+        Ok(run_tests(&[("model", &|| run(steps, seed))]))
+    })
 }

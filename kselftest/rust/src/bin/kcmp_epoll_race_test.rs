@@ -440,7 +440,7 @@ struct Options {
     seed: u64,
 }
 
-fn parse_args() -> Result<Option<Options>, lexopt::Error> {
+fn parse_args(parser: &mut lexopt::Parser) -> Result<Options, lexopt::Error> {
     let mut options = Options {
         calls: 400_000,
         limit: Duration::from_secs(120),
@@ -449,10 +449,8 @@ fn parse_args() -> Result<Option<Options>, lexopt::Error> {
         expect: Expect::None,
         seed: fastrand::u64(..),
     };
-    let mut parser = lexopt::Parser::from_env();
     while let Some(arg) = parser.next()? {
         match arg {
-            Short('h') | Long("help") => return Ok(None),
             Long("calls") => options.calls = parser.value()?.parse()?,
             Long("seconds") => options.limit = Duration::from_secs(parser.value()?.parse()?),
             Long("variation") => {
@@ -474,32 +472,18 @@ fn parse_args() -> Result<Option<Options>, lexopt::Error> {
             _ => return Err(arg.unexpected()),
         }
     }
-    Ok(Some(options))
+    Ok(options)
 }
 
-fn main() -> ExitCode {
-    if std::env::args().nth(1).as_deref() == NOTHING.to_str().ok() {
-        return ExitCode::SUCCESS;
-    }
-    let options = match parse_args() {
-        Ok(Some(options)) => options,
-        Ok(None) => {
-            print!("{HELP}");
-            return ExitCode::SUCCESS;
-        }
-        Err(e) => {
-            eprintln!("kcmp_epoll_race_test: {e}");
-            return ExitCode::FAILURE;
-        }
-    };
+fn run(options: Options) -> Result<ExitCode, Failure> {
     let cpus = list_cpus().unwrap_or_default();
     if cpus.len() < 2
         || set_real_time(true)
             .and_then(|()| set_real_time(false))
             .is_err()
     {
-        println!("TAP version 13\n1..0 # SKIP needs two CPUs, and the right to run in real time");
-        return ExitCode::from(4);
+        let why = "needs two CPUs, and the right to run in real time";
+        return Ok(skip_all(why));
     }
     let tests: Vec<_> = VARIATIONS
         .iter()
@@ -511,5 +495,12 @@ fn main() -> ExitCode {
         .map(|(name, test)| (*name, test as _))
         .collect();
     println!("# seed {}", options.seed);
-    run_tests(&tests)
+    Ok(run_tests(&tests))
+}
+
+fn main() -> ExitCode {
+    if std::env::args().nth(1).as_deref() == NOTHING.to_str().ok() {
+        return ExitCode::SUCCESS;
+    }
+    start(HELP, parse_args, run)
 }

@@ -787,13 +787,11 @@ enum Task {
     Replay { block: Option<u64> },
 }
 
-fn parse_args() -> Result<Option<(Task, PathBuf)>, lexopt::Error> {
+fn parse_args(parser: &mut lexopt::Parser) -> Result<(Task, PathBuf), lexopt::Error> {
     let (mut operations, mut replay, mut path) = (None, false, None);
     let (mut seed, mut block) = (fastrand::u64(..), None);
-    let mut parser = lexopt::Parser::from_env();
     while let Some(arg) = parser.next()? {
         match arg {
-            Short('h') | Long("help") => return Ok(None),
             Long("record") => operations = Some(parser.value()?.parse()?),
             Long("replay") => replay = true,
             Long("seed") => seed = parser.value()?.parse()?,
@@ -807,25 +805,15 @@ fn parse_args() -> Result<Option<(Task, PathBuf)>, lexopt::Error> {
         (None, true) => Task::Replay { block },
         _ => return Err("either --record N or --replay".into()),
     };
-    Ok(Some((task, path.ok_or("FILE is missing")?)))
+    Ok((task, path.ok_or("FILE is missing")?))
 }
 
 fn main() -> ExitCode {
-    let fail = |e: &dyn fmt::Display| {
-        eprintln!("kcmp_epoll_replay: {e}");
-        ExitCode::FAILURE
-    };
-    match parse_args() {
-        Ok(Some((Task::Record { operations, seed }, path))) => {
-            record(operations, seed, &path).map_or_else(|e| fail(&e), |()| ExitCode::SUCCESS)
+    start(HELP, parse_args, |(task, path)| match task {
+        Task::Record { operations, seed } => {
+            record(operations, seed, &path)?;
+            Ok(ExitCode::SUCCESS)
         }
-        Ok(Some((Task::Replay { block }, path))) => {
-            run_tests(&[("one order", &|| replay(&path, block))])
-        }
-        Ok(None) => {
-            print!("{HELP}");
-            ExitCode::SUCCESS
-        }
-        Err(e) => fail(&e),
-    }
+        Task::Replay { block } => Ok(run_tests(&[("one order", &|| replay(&path, block))])),
+    })
 }

@@ -199,7 +199,7 @@ fn server(channel: RawFd) -> io::Result<Pid> {
     Ok(child)
 }
 
-fn story() -> io::Result<bool> {
+fn story() -> io::Result<ExitCode> {
     let [to_server, to_client] = socketpair(libc::SOCK_STREAM)?;
     let client_pid = play("client", || client(to_server))?;
     // Only the client has this end, and only the server that of the next pair: whoever waits for
@@ -264,21 +264,18 @@ fn story() -> io::Result<bool> {
         kill(pid)?;
     }
     println!("\n{} targets, {} wrong or not listed.", STORY.len(), wrong);
-    Ok(wrong == 0)
+    Ok(ExitCode::from(u8::from(wrong > 0)))
 }
 
 enum Command {
-    Help,
     Search(FileOf, Vec<Pid>),
     Story,
 }
 
-fn parse_args() -> Result<Command, lexopt::Error> {
-    let mut parser = lexopt::Parser::from_env();
+fn parse_args(parser: &mut lexopt::Parser) -> Result<Command, lexopt::Error> {
     let mut numbers = Vec::new();
     while let Some(arg) = parser.next()? {
         match arg {
-            Short('h') | Long("help") => return Ok(Command::Help),
             Long("story") => return Ok(Command::Story),
             Value(number) => numbers.push(number.parse()?),
             _ => return Err(arg.unexpected()),
@@ -294,21 +291,11 @@ fn parse_args() -> Result<Command, lexopt::Error> {
 }
 
 fn main() -> ExitCode {
-    let result = match parse_args() {
-        Ok(Command::Help) => {
-            print!("{HELP}");
-            Ok(true)
+    start(HELP, parse_args, |command| match command {
+        Command::Search(epoll, pids) => {
+            search(epoll, &pids)?;
+            Ok(ExitCode::SUCCESS)
         }
-        Ok(Command::Search(epoll, pids)) => search(epoll, &pids).map(|()| true),
-        Ok(Command::Story) => story(),
-        Err(e) => Err(io::Error::other(e)),
-    };
-    match result {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(e) => {
-            eprintln!("kcmp_epoll_where: {e}");
-            ExitCode::FAILURE
-        }
-    }
+        Command::Story => Ok(story()?),
+    })
 }
