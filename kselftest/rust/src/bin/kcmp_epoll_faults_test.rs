@@ -10,7 +10,7 @@
 
 use kcmp_epoll::*;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Write};
 use std::os::fd::RawFd;
 use std::os::unix::fs::FileExt;
 use std::os::unix::process::CommandExt;
@@ -56,8 +56,9 @@ const DEBUGFS: &str = "/sys/kernel/debug";
 /// Sets what debugfs has of a kind of fault.
 fn set_attribute(kind: &str, name: &str, value: &str) -> io::Result<()> {
     let path = Path::new(DEBUGFS).join(kind).join(name);
-    let file = OpenOptions::new().write(true).open(path)?;
-    file.write_all_at(value.as_bytes(), 0)
+    // Not by write_all_at(): these files have no position.
+    let mut file = OpenOptions::new().write(true).open(path)?;
+    file.write_all(value.as_bytes())
 }
 
 fn mount_debugfs() -> io::Result<()> {
