@@ -21,6 +21,9 @@ KINDS = {
     "rust": "series, Rust",
 }
 
+# What goes through the lookup: all but the floor.
+LOOKUPS = ("lookup random", "lookup first", "lookup last", "lookup absent", "toff")
+
 # What the series has to show. Each compares two results: of which kind, of what,
 # with how many targets, and how large the first may be in terms of the second.
 BARS = [
@@ -111,10 +114,10 @@ def bars(instructions):
             if of in values and against in values
         )
 
-    ratio, name, targets = worst(("lookup", "toff"), "rust", "c")
+    ratio, name, targets = worst(LOOKUPS, "rust", "c")
     lines.append(line(f"Rust of C, worst lookup ({name}, {number(int(targets))})", ratio, 1.00))
     for kind in ("c", "rust"):
-        # Two runs of one kernel differ by as much: see "Measuring" in README.md.
+        # Two runs of one kernel differ by as much: see "Measure it" in README.md.
         ratio, name, targets = worst("ctl", kind, "base")
         what = f"{KINDS[kind]}, worst {name} ({number(int(targets))}), of unpatched"
         lines.append(line(what, ratio, 1.005))
