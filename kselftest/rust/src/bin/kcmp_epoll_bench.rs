@@ -56,7 +56,8 @@ fn time(f: impl FnOnce() -> io::Result<()>) -> io::Result<u64> {
 /// kernel, fell. Runs over large sets are so long that all have their share of that.
 fn runs_for(targets: usize) -> u32 {
     match targets {
-        ..100_000 => 7,
+        ..1_000 => 30,
+        1_000..100_000 => 7,
         100_000..1_000_000 => 3,
         _ => 1,
     }
