@@ -19,7 +19,7 @@ from collections import Counter
 RESULT = re.compile(r"(ok|not ok) \d+ ?-? ?(.*)")
 BLOCK = re.compile(r"# (block \d+ [0-9a-f]+)$")
 NOTE = re.compile(r"# (.*\b\d+ (?:calls|operations|rounds|steps|s) .*)")
-PLAN = re.compile(r"1\.\.(\d+)$")
+PLAN = re.compile(r"1\.\.(\d+)( # SKIP.*)?$")
 # kcmp_test prints no result lines, only the sum.
 TOTALS = re.compile(r"# Totals: pass:(\d+) fail:(\d+) xfail:(\d+) xpass:(\d+) skip:(\d+) error:(\d+)")
 
@@ -43,6 +43,8 @@ class Program:
     def line(self, text):
         if match := PLAN.match(text):
             self.plan = int(match[1])
+            if match[2]:
+                self.counts["skipped"] += 1
         elif match := BLOCK.match(text):
             self.blocks.append(match[1])
         elif match := NOTE.match(text):
