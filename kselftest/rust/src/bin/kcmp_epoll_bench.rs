@@ -398,14 +398,15 @@ fn bench_hold(targets: usize) -> io::Result<()> {
     // Only then does epoll_wait() take the lock.
     write_one(fds[0])?;
     let owner = getpid();
-    let asker = fork(|| loop {
+    let asker = fork(|| {
         let asker = Asker {
             pid: owner,
             file: fds[0],
         };
-        if asker.ask(RawFd::MAX, 0, false).is_err() {
-            return 1;
+        if end_with_parent().is_ok() {
+            while asker.ask(RawFd::MAX, 0, false).is_ok() {}
         }
+        1
     })?;
 
     set_real_time(true)?;
