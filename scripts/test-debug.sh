@@ -20,8 +20,8 @@
 
 # What runs: the part, the guest, and the parts of in-guest.sh.
 plan="
-suite	x86_64:debug	implementation kcmp tfd model=20000 fuzz=200000 replay=50000 race=200000 faults where example kmemleak
-suite	x86_64:kcsan	implementation kcmp tfd model=20000 fuzz=200000 replay=50000 race=200000 faults where example
+suite	x86_64:debug	implementation kcmp tfd model=5000 fuzz=200000 replay=50000 race=200000 faults where example kmemleak
+suite	x86_64:kcsan	implementation kcmp tfd model=5000 fuzz=200000 replay=50000 race=200000 faults where example
 churn	x86_64:debug	implementation churn=300 kmemleak
 churn	x86_64:kcsan	implementation churn=300
 churn	arm64:rust	implementation churn=60
