@@ -10,7 +10,7 @@ export LINUX STEPS SEED TESTS MAX
 
 # The guests of "make test". The unpatched kernel shows that the tests are about
 # the ABI, and not about our habits; the lookup in C, that the option can be off.
-GUESTS := x86_64:rust x86_64:c x86_64:base arm64:rust
+GUESTS := um:kunit x86_64:rust x86_64:c x86_64:base arm64:rust
 
 .PHONY: help
 help:
@@ -19,6 +19,7 @@ help:
 	@echo '  make run       build a kernel with the series, boot it under virtme-ng, and let'
 	@echo '                 a program in it find the files behind an epoll set'
 	@echo '  make test      all tests, in x86_64 and arm64 guests'
+	@echo '  make kunit     the tests inside the kernel, in um, x86_64 and arm64 kernels'
 	@echo '  make test-debug'
 	@echo '                 what is too long for that: debug kernels, races, fuzzing, faults'
 	@echo '  make test-bugs put bugs into the code, and see that the tests find them'
@@ -32,10 +33,10 @@ help:
 	@echo
 	@echo '  ARCH=arm64     for run, bench and shell: another architecture'
 	@echo '  LINUX=path     use this kernel tree instead of fetching one'
-	@echo '  GUESTS=...     for test: one or more of ARCH:KIND, KIND being rust, c or base'
+	@echo '  GUESTS=...     for test: one or more of ARCH:KIND, KIND being rust, c, base or kunit'
 	@echo '                 (default: $(GUESTS))'
 	@echo '  PARTS=...      for test-debug: one or more of suite, churn, race, fuzz, replay,'
-	@echo '                 faults (default: all of them)'
+	@echo '                 faults, kunit (default: all of them)'
 	@echo '  TESTS=...      for test: see scripts/in-guest.sh (default: all of them)'
 	@echo '  BUGS=...       for test-bugs: see Documentation/bugs/ (default: all of them)'
 	@echo '  STEPS=N SEED=N for test: length of the model-based test; seed of all tests'
@@ -44,7 +45,7 @@ help:
 	@echo 'Everything is set up on the way. It takes about 8 GB in the cache directory'
 	@echo '(XDG_CACHE_HOME or ~/.cache), and the first time about half an hour.'
 
-.PHONY: setup kernel run test test-debug test-bugs bench shell check series clean distclean
+.PHONY: setup kernel run test kunit test-debug test-bugs bench shell check series clean distclean
 setup:
 	@scripts/setup.sh $(ARCH)
 
@@ -60,6 +61,9 @@ run: kernel
 
 test:
 	@scripts/test.sh $(GUESTS)
+
+kunit:
+	@scripts/test.sh um:kunit x86_64:kunit arm64:kunit
 
 test-debug:
 	@scripts/test-debug.sh $(PARTS)

@@ -40,7 +40,8 @@ check_rustfmt() {
 check_kernel_clippy() {
 	local out=build-x86_64-clippy
 	mkdir -p "$series_tree/$out"
-	cp "$series_tree/build-x86_64-rust/.config" "$series_tree/$out/.config"
+	cat "$series_tree/build-x86_64-rust/.config" "$series_tree/rust/kernel/fs/.kunitconfig" \
+		>"$series_tree/$out/.config"
 	kernel_make "$series_tree" x86_64 "$out" olddefconfig
 	kernel_make "$series_tree" x86_64 "$out" CLIPPY=1 W=1 \
 		rust/kernel.o kernel/kcmp_epoll.o kernel/kcmp.o fs/eventpoll.o 2>&1 | tee "$build/clippy.out"

@@ -36,12 +36,6 @@ vng=(vng --run "$image" --cpus "${GUEST_CPUS:-2}" --memory "${GUEST_MEMORY:-1G}"
 [ -z "${GUEST_APPEND:-}" ] || vng+=(--append "$GUEST_APPEND")
 [ "$root" = / ] || vng+=(--arch "$arch" --root "$root")
 
-# What a kernel says when something is wrong with it.
-complaints='BUG:|WARNING:|Oops|Kernel panic|kernel BUG|Call trace|Call Trace|circular locking|recursive locking'
-complaints+='|inconsistent lock|suspicious RCU|INFO: rcu|rcu_preempt detected|INFO: task|soft lockup|hard LOCKUP'
-complaints+='|KASAN|KCSAN|UBSAN|kmemleak|ODEBUG|general protection|Unable to handle|refcount_t:|bad page'
-complaints+='|protection fault|invalid opcode|Modules linked in'
-
 # boot SECONDS COMMAND...: the output of the command, and its exit status. QEMU
 # opens the outputs more than once: they have to be pipes.
 boot() {

@@ -10,6 +10,7 @@
 #   fuzz    millions of calls with any arguments
 #   replay  a million operations, with the same results on each kernel
 #   faults  faults injected into lookups
+#   kunit   the tests inside the kernel, on all architectures
 
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -36,9 +37,12 @@ replay	x86_64:base	implementation replay=1000000
 replay	x86_64:rust	implementation replay=1000000
 replay	arm64:rust	implementation replay=1000000
 faults	x86_64:faults	implementation faults
+kunit	um:kunit
+kunit	x86_64:kunit
+kunit	arm64:kunit
 "
 
-[ $# -gt 0 ] || set -- suite churn race fuzz replay faults
+[ $# -gt 0 ] || set -- suite churn race fuzz replay faults kunit
 for part; do
 	grep -q "^$part	" <<<"$plan" ||
 		die "unknown part '$part': PARTS are $(awk '{ print $1 }' <<<"$plan" | uniq | xargs)"

@@ -20,4 +20,5 @@ for guest; do
 	# shellcheck disable=SC2086 # these are words
 	test_in_guest "${guest/:/-}" "$guest" implementation ${TESTS:-$all}
 done
+# shellcheck disable=SC2119 # it takes options of its own
 report_tests

@@ -2,7 +2,8 @@
 # shellcheck shell=bash disable=SC2154
 #
 # Tests in guests: build what they need, run them, gather the results. Guests are
-# given as ARCH:KIND. SEED is that of all random choices: without it, a new one.
+# given as ARCH:KIND; those of the kind "kunit" run the tests inside the kernel, see
+# kunit.sh. SEED is that of all random choices: without it, a new one.
 # Sourced after lib.sh and tree.sh, not run.
 
 results=$build/results
@@ -15,6 +16,7 @@ prepare_guests() {
 	mapfile -t archs < <(printf '%s\n' "${@%:*}" | sort -u)
 	"$scripts/setup.sh" "${archs[@]}"
 	"$scripts/trees.sh" series
+	mapfile -t archs < <(printf '%s\n' "$@" | sed '/:kunit$/d; s/:.*//' | sort -u)
 	for arch in "${archs[@]}"; do
 		"$scripts/root.sh" "$arch"
 		"$scripts/programs.sh" "$arch"
@@ -30,6 +32,11 @@ test_in_guest() {
 	local tap=$results/$name.tap
 	shift 2
 
+	if [ "$kind" = kunit ]; then
+		"$scripts/kunit.sh" "$arch" "$tap"
+		gathered+=("$arch $kind=$tap")
+		return
+	fi
 	"$scripts/kernel.sh" "$arch" "$kind"
 	say "testing in the $arch guest ($kind): $*"
 	begin=$SECONDS

@@ -69,19 +69,23 @@ find_rust_src() {
 	return 1
 }
 
-# kernel_make TREE ARCH OUT TARGET...: the kernel's make with these tools, in the
-# directory OUT of the tree.
+# kernel_env TREE COMMAND...: run COMMAND, which builds in a directory of the tree,
+# with our ccache.
 #
 # A build directory right below its tree is named by relative paths alone. Thus
 # two trees share what ccache keeps.
+kernel_env() {
+	local tree=$1
+	shift
+	CCACHE_DIR=$cache/ccache CCACHE_MAXSIZE=10G CCACHE_NOHASHDIR=1 CCACHE_BASEDIR=$tree "$@"
+}
+
+# kernel_make TREE ARCH OUT TARGET...: the kernel's make with these tools, in the
+# directory OUT of the tree.
 kernel_make() {
 	local tree=$1 arch=$2 out=$3
 	shift 3
-	CCACHE_DIR=$cache/ccache CCACHE_MAXSIZE=10G CCACHE_NOHASHDIR=1 CCACHE_BASEDIR=$tree \
-		make -C "$tree" O="$out" ARCH="$arch" LLVM="$llvm" \
-		CC="ccache $clang" \
-		BINDGEN="$bindgen" RUST_LIB_SRC="$rust_src" \
-		LOCALVERSION='' KBUILD_BUILD_TIMESTAMP=@0 KBUILD_BUILD_USER=user KBUILD_BUILD_HOST=host \
+	kernel_env "$tree" make -C "$tree" O="$out" ARCH="$arch" "${kernel_options[@]}" \
 		--no-print-directory -j"$(nproc)" "$@"
 }
 
@@ -93,4 +97,6 @@ find_tools() {
 	rust_src=$(find_rust_src) || die "no rust-src $(rustc_version): run scripts/setup.sh"
 	llvm=${suffix:-1}
 	clang=clang$suffix
+	kernel_options=(LLVM="$llvm" CC="ccache $clang" BINDGEN="$bindgen" RUST_LIB_SRC="$rust_src"
+		LOCALVERSION= KBUILD_BUILD_TIMESTAMP=@0 KBUILD_BUILD_USER=user KBUILD_BUILD_HOST=host)
 }

@@ -281,3 +281,234 @@ macro_rules! crbtree_create {
     }};
 }
 pub use crbtree_create;
+
+#[cfg(CONFIG_RUST_INTEROP_RBTREE_KUNIT_TEST)]
+#[macros::kunit_tests(rust_interop_rbtree)]
+mod tests {
+    use super::*;
+    use crate::{
+        alloc::{
+            flags::GFP_KERNEL,
+            KVVec, //
+        },
+        container_of,
+        error::{
+            code::EINVAL,
+            Result, //
+        },
+        pr_err, //
+    };
+    use core::{
+        iter,
+        ptr, //
+    };
+
+    /// What C code would have in its tree. The `id` tells items of one key apart.
+    #[repr(C)]
+    struct ItemC {
+        key: u32,
+        id: usize,
+        node: bindings::rb_node,
+    }
+
+    #[repr(transparent)]
+    struct Item(Opaque<ItemC>);
+
+    impl Item {
+        fn get(&self) -> (u32, usize) {
+            // SAFETY: `Item` has the same layout as `ItemC`; `key` and `id` never change.
+            unsafe { ((*self.0.get()).key, (*self.0.get()).id) }
+        }
+
+        fn node(&self) -> *mut bindings::rb_node {
+            // SAFETY: `Item` has the same layout as `ItemC`; only the address is taken.
+            unsafe { &raw mut (*self.0.get()).node }
+        }
+    }
+
+    /// A tree that was made by the functions of C, and what has to be in it.
+    ///
+    /// # Invariants
+    ///
+    /// `root` is a tree of nodes in `items`, none of which moves: the vector does not change.
+    struct Fixture {
+        root: Opaque<bindings::rb_root>,
+        items: KVVec<Item>,
+        sorted: KVVec<(u32, usize)>,
+    }
+
+    impl Fixture {
+        /// Inserts items with these keys, one after the other.
+        fn new(keys: impl Iterator<Item = u32>) -> Result<Self> {
+            let mut items = KVVec::new();
+            let mut sorted = KVVec::new();
+            for (id, key) in keys.enumerate() {
+                let node = bindings::rb_node::default();
+                items.push(Item(Opaque::new(ItemC { key, id, node })), GFP_KERNEL)?;
+                sorted.push((key, id), GFP_KERNEL)?;
+            }
+            sorted.sort_unstable();
+
+            // INVARIANT: The tree is empty, and `items` is complete.
+            let fixture = Self {
+                root: Opaque::new(bindings::rb_root::default()),
+                items,
+                sorted,
+            };
+            for item in &fixture.items {
+                fixture.insert(item);
+            }
+            Ok(fixture)
+        }
+
+        /// Links an item of `items`, behind those that have the same key.
+        fn insert(&self, item: &Item) {
+            let root = self.root.get();
+            let mut parent = ptr::null_mut();
+
+            // SAFETY: `root` is a valid tree of items, per type invariants. `item` is not in it
+            // yet, and is linked where the descent for its key ends.
+            unsafe {
+                let mut link = &raw mut (*root).rb_node;
+                while !(*link).is_null() {
+                    parent = *link;
+                    link = if item.get().0 < (*container_of!(parent, ItemC, node)).key {
+                        &raw mut (*parent).rb_left
+                    } else {
+                        &raw mut (*parent).rb_right
+                    };
+                }
+                bindings::rb_link_node(item.node(), parent, link);
+                bindings::rb_insert_color(item.node(), root);
+            }
+        }
+
+        /// Erases the items for which `which` is true.
+        fn erase(&mut self, mut which: impl FnMut() -> bool) {
+            self.sorted.retain(|&mut (_, id)| {
+                let erased = which();
+                if erased {
+                    // SAFETY: What is in `sorted` is in the tree.
+                    unsafe { bindings::rb_erase(self.items[id].node(), self.root.get()) };
+                }
+                !erased
+            });
+        }
+
+        /// Compares the view of the tree with the sorted vector: all of it in order, and what
+        /// follows each key, each gap between two keys, and both ends.
+        fn check(&self) -> Result {
+            // SAFETY: `root` is a valid tree of `ItemC`, linked by their field `node`, that nobody
+            // modifies while it is borrowed, and `Item` is `#[repr(transparent)]` over `ItemC`.
+            let tree = unsafe { crbtree_create!(self.root.get(), Item, ItemC, node) };
+
+            let mut iter = tree.iter();
+            if !iter.by_ref().map(Item::get).eq(self.sorted.iter().copied()) {
+                pr_err!("iteration is not in order\n");
+                return Err(EINVAL);
+            }
+            if iter.next().is_some() {
+                pr_err!("iteration goes on behind its end\n");
+                return Err(EINVAL);
+            }
+
+            // A tree of `n` nodes has at most `2 * log2(n + 1)` levels.
+            let limit = 4 * (self.sorted.len() + 1).ilog2() + 4;
+            let keys = self.sorted.iter().map(|item| item.0);
+            for bound in keys.flat_map(|key| [key, key + 1]).chain([0, u32::MAX]) {
+                let first = self.sorted.partition_point(|item| item.0 < bound);
+                let expected = self.sorted[first..].iter().copied();
+
+                let mut asked = 0;
+                let found = tree.lower_bound(|item| {
+                    asked += 1;
+                    item.get().0 < bound
+                });
+                if !found.map(Item::get).take(4).eq(expected.take(4)) {
+                    pr_err!("the lower bound of {bound} is wrong\n");
+                    return Err(EINVAL);
+                }
+                if asked > limit {
+                    pr_err!("the lower bound of {bound} asks {asked} times\n");
+                    return Err(EINVAL);
+                }
+            }
+            Ok(())
+        }
+    }
+
+    /// Numbers that only depend on the seed.
+    struct Random(u64);
+
+    impl Random {
+        fn below(&mut self, limit: u32) -> u32 {
+            self.0 = self
+                .0
+                .wrapping_mul(6364136223846793005)
+                .wrapping_add(1442695040888963407);
+            (self.0 >> 33) as u32 % limit
+        }
+    }
+
+    #[test]
+    fn empty() -> Result {
+        Fixture::new(iter::empty())?.check()
+    }
+
+    #[test]
+    fn one_node() -> Result {
+        Fixture::new(iter::once(1))?.check()
+    }
+
+    #[test]
+    fn ascending() -> Result {
+        for size in 2..100 {
+            Fixture::new((0..size).map(|i| 3 * i + 1))?.check()?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn descending() -> Result {
+        for size in 2..100 {
+            Fixture::new((0..size).rev().map(|i| 3 * i + 1))?.check()?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn equal_keys() -> Result {
+        for size in 2..100 {
+            for keys in 1..4 {
+                Fixture::new((0..size).map(|i| 3 * (i % keys) + 1))?.check()?;
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn random() -> Result {
+        for seed in 0..1000 {
+            let mut random = Random(seed);
+            let (size, limit) = (random.below(200), random.below(400) + 1);
+            let mut fixture = Fixture::new((0..size).map(|_| random.below(limit)))?;
+            let mut check = || {
+                fixture.check()?;
+                fixture.erase(|| random.below(3) == 0);
+                fixture.check()
+            };
+            check().inspect_err(|_| pr_err!("the seed was {seed}\n"))?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn many_nodes() -> Result {
+        let mut random = Random(0);
+        Fixture::new((0..10_000).map(|i| 3 * i + 1))?.check()?;
+        let mut fixture = Fixture::new((0..10_000).map(|_| random.below(30_000)))?;
+        fixture.check()?;
+        fixture.erase(|| random.below(3) == 0);
+        fixture.check()
+    }
+}

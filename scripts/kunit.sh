@@ -1,0 +1,85 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# kunit.sh ARCH TAP: build a kernel with the KUnit tests of the series and the doctests
+# of its modules, boot it, both by the kernel's own kunit.py, and write the results to
+# the file TAP, for tap.py. ARCH is um, a kernel that is a program of this machine, or
+# x86_64 or arm64, under QEMU.
+
+# shellcheck source=scripts/lib.sh
+. "$(dirname "$0")/lib.sh"
+# shellcheck source=scripts/tree.sh
+. "$scripts/tree.sh"
+# shellcheck source=scripts/toolchain.sh
+. "$scripts/toolchain.sh"
+
+[ $# -eq 2 ] || die "usage: kunit.sh ARCH TAP"
+arch=$1 tap=$2
+tests=rust/kernel/fs/.kunitconfig
+out=build-$arch-kunit
+console=${tap%.tap}.console
+
+# kunit COMMAND...: kunit.py, in $out of the tree.
+kunit() {
+	local command=$1
+	shift
+	kernel_env "$series_tree" tools/testing/kunit/kunit.py "$command" --arch="$arch" --build_dir="$out" \
+		--kunitconfig="$out/kunitconfig" --kunitconfig="$tests" \
+		"${kernel_options[@]/#/--make_options=}" "$@"
+}
+
+# kunit.py adds the defaults of Kconfig to what it is given. A whole configuration, on
+# top of allnoconfig, leaves it nothing to add but its consoles: most of the kernel
+# need not be built.
+build_tests() {
+	cd "$series_tree"
+	mkdir -p "$out"
+	cat "$tests" "$top/configs/kunit.config" >"$out/all.config"
+	kernel_make "$series_tree" "$arch" "$out" \
+		KCONFIG_ALLCONFIG="$series_tree/$out/all.config" allnoconfig
+	grep -v 'CONFIG_SERIAL_' "$out/.config" >"$out/kunitconfig"
+	kunit build
+}
+
+# kunit.py lets QEMU take KVM where there is /dev/kvm, even if it starts no guest.
+only_tcg() {
+	local dir=$build/kunit qemu
+	qemu=$(type -P qemu-system-x86_64)
+	mkdir -p "$dir"
+	# shellcheck disable=SC2016 # expands there
+	printf '#!/bin/bash\nexec "%s" "${@/#kvm/tcg}"\n' "$qemu" >"$dir/qemu-system-x86_64"
+	chmod +x "$dir/qemu-system-x86_64"
+	PATH=$dir:$PATH
+}
+
+# run_suite NAME GLOB: boot, run the tests of one suite that GLOB matches, and print
+# their results, which stand indented below that of the suite.
+run_suite() {
+	local status=0
+	printf '# begin %s\n' "$1"
+	kunit exec --raw_output=kunit "$2" | sed '/^\(ok\|not ok\|1\.\.\)/d; s/^    //' || status=$?
+	printf '# end %s %d\n' "$1" "$status"
+	cat "$out/test.log" >>"$console"
+}
+
+# Does not fail if tests do: what went wrong is a line of the results.
+run_tests() {
+	local module
+	cd "$series_tree"
+	[ "$arch" != x86_64 ] || only_tcg
+	rm -f "$console"
+	for module in interop_rbtree fs_eventpoll; do
+		run_suite "rust_$module" "rust_$module"
+		run_suite "doctest_$module" "rust_doctests_kernel.*_kernel_${module}_rs_*"
+	done
+	if grep -Eq "$complaints" "$console"; then
+		printf '# begin kernel\n1..1\nnot ok 1 the kernel complained: see %s\n# end kernel 1\n' "$console"
+	fi
+	printf '# end of all tests\n'
+} >"$tap"
+
+lock_cache
+find_tools
+mkdir -p "$(dirname "$tap")"
+step "kunit-$arch-build" "building the $arch kernel (KUnit)" build_tests
+step "kunit-$arch" "running the KUnit tests ($arch)" run_tests
