@@ -24,7 +24,7 @@ help:
 	@echo '                 what is too long for that: debug kernels, races, fuzzing, faults'
 	@echo '  make test-bugs put bugs into the code, and see that the tests find them'
 	@echo '  make bench     count the instructions of calls, on three kernels side by side'
-	@echo '  make check     formatting and lint of kernel code, Rust and scripts'
+	@echo '  make check     formatting, lint, documentation and spelling of all that is here'
 	@echo '  make shell     a shell in a guest with the series'
 	@echo '  make series    write the series as mails to build/series/'
 	@echo '  make setup     only install what is missing, and fetch the base kernel'

@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# check.sh: formatting and lint of all that is here: checkpatch.pl for each patch,
-# rustfmt, clippy for the kernel code and for the programs, shellcheck.
+# check.sh: formatting and lint of all that is here, with the kernel's own tools where
+# it has one.
 
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -12,67 +12,52 @@
 . "$scripts/toolchain.sh"
 # shellcheck source=scripts/packages.sh
 . "$scripts/packages.sh"
+# shellcheck source=scripts/check-text.sh
+. "$scripts/check-text.sh"
+# shellcheck source=scripts/check-kernel.sh
+. "$scripts/check-kernel.sh"
 
-# What spdxcheck.py, which checkpatch.pl calls, is made of.
-spdx_python=$cache/spdxcheck-python
+python=$cache/check-python
 
-check_patches() {
-	local patch status=0 PATH=$spdx_python/bin:$PATH
-	"$scripts/series.sh" mails
-	for patch in "$build"/series/*.patch; do
-		# FILE_PATH_CHANGES asks of each new file whether MAINTAINERS needs updating.
-		"$series_tree/scripts/checkpatch.pl" --root="$series_tree" --strict --quiet \
-			--no-summary --ignore FILE_PATH_CHANGES "$patch" || status=1
+install_tools() {
+	local tool missing=()
+	for tool in shellcheck sparse; do
+		type -P $tool >/dev/null || missing+=("$tool")
 	done
-	return $status
-}
+	[ ${#missing[@]} -eq 0 ] || install_packages "${missing[@]}"
 
-rust_files() {
-	git -C "$top" ls-files '*.rs'
-}
+	for tool in rustfmt clippy-driver rustdoc; do
+		type -P $tool >/dev/null && $tool --version >/dev/null 2>&1 && continue
+		[ "$(type -P rustc)" = /usr/bin/rustc ] ||
+			die "$tool is missing: add it to the Rust toolchain, by 'rustup component add rustfmt clippy'"
+		install_packages rustfmt rust-clippy
+	done
 
-check_rustfmt() {
-	rust_files | (cd "$top" && xargs rustfmt --check --edition 2021 \
-		--config-path "$base_tree/.rustfmt.toml")
-}
-
-# Only our files count: what the base tree says is not ours.
-check_kernel_clippy() {
-	local out=build-x86_64-clippy
-	mkdir -p "$series_tree/$out"
-	cat "$series_tree/build-x86_64-rust/.config" "$series_tree/rust/kernel/fs/.kunitconfig" \
-		>"$series_tree/$out/.config"
-	kernel_make "$series_tree" x86_64 "$out" olddefconfig
-	kernel_make "$series_tree" x86_64 "$out" CLIPPY=1 W=1 \
-		rust/kernel.o kernel/kcmp_epoll.o kernel/kcmp.o fs/eventpoll.o 2>&1 | tee "$build/clippy.out"
-	! grep -E -A 4 '^(warning|error)' "$build/clippy.out" |
-		grep -E 'kcmp|eventpoll|interop/rbtree|fs/file\.rs|kernel/task\.rs'
-}
-
-check_programs() {
-	(cd "$top/kselftest/rust" && cargo clippy --quiet --release --all-targets \
-		--target-dir "$build/clippy" -- -D warnings)
-}
-
-check_shell() {
-	(cd "$top" && git ls-files '*.sh' .ci/run | xargs shellcheck -x)
+	# spdxcheck.py is made of the first two, Sphinx of the last three.
+	install_python "$python" ply==3.11 GitPython==3.2.1 codespell==2.4.3 \
+		sphinx==9.0.4 alabaster==1.0.0 pyyaml==6.0.3
 }
 
 lock_cache
 "$scripts/setup.sh" x86_64
-type -P shellcheck >/dev/null || install_packages shellcheck
-for tool in rustfmt clippy-driver; do
-	type -P $tool >/dev/null && $tool --version >/dev/null 2>&1 && continue
-	[ "$(type -P rustc)" = /usr/bin/rustc ] ||
-		die "$tool is missing: add it to the Rust toolchain, by 'rustup component add rustfmt clippy'"
-	install_packages rustfmt rust-clippy
-done
-install_python "$spdx_python" ply GitPython
+install_tools
+PATH=$python/bin:$PATH
 "$scripts/trees.sh" series
 find_tools
-step check-patches "checkpatch.pl --strict on each patch" check_patches
-step check-rustfmt "rustfmt" check_rustfmt
+
+step check-patches "checkpatch.pl --strict on each commit" check_patches
+step check-licenses "spdxcheck.py" check_licenses
+step check-spelling "codespell" check_spelling
 step check-shell "shellcheck" check_shell
+step check-rustfmt "rustfmt" check_rustfmt
 step check-programs "clippy on the programs" check_programs
+
 "$scripts/kernel.sh" x86_64 rust
-step check-clippy "CLIPPY=1 W=1 on the kernel code" check_kernel_clippy
+step check-clippy "CLIPPY=1 W=1 on the kernel code" check_clippy
+step check-rustdoc "rustdoc" check_rustdoc
+for kind in base c; do
+	"$scripts/kernel.sh" x86_64 $kind prepare
+done
+step check-sparse "sparse" check_sparse
+step check-kernel-doc "kernel-doc" check_kernel_doc
+step check-page "Sphinx" check_page

@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# kernel.sh ARCH KIND: build a kernel from its tree (see tree.sh), with the
-# fragments of configs/ on top of allnoconfig.
+# kernel.sh ARCH KIND [TARGET...]: build a kernel from its tree (see tree.sh), with the
+# fragments of configs/ on top of allnoconfig. With a TARGET, build that instead.
 
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -11,11 +11,13 @@
 # shellcheck source=scripts/toolchain.sh
 . "$scripts/toolchain.sh"
 
-[ $# -eq 2 ] || die "usage: kernel.sh ARCH KIND"
+[ $# -ge 2 ] || die "usage: kernel.sh ARCH KIND [TARGET...]"
 arch=$1 kind=$2
+shift 2
 tree=$(tree_of "$kind")
 out=build-$arch-$kind
 image=$(kernel_image "$kind" "$arch")
+[ $# -gt 0 ] || set -- "$(basename "$image")"
 
 mapfile -t fragments < <(fragments_of "$kind" "$arch")
 
@@ -37,9 +39,9 @@ build_kernel() {
 	kernel_make "$tree" "$arch" "$out" rustavailable
 	kernel_make "$tree" "$arch" "$out" KCONFIG_ALLCONFIG="$tree/$out/all.config" allnoconfig
 	check_config
-	kernel_make "$tree" "$arch" "$out" "$(basename "$image")"
+	kernel_make "$tree" "$arch" "$out" "$@"
 }
 
 lock_cache
 find_tools
-step "kernel-$arch-$kind" "building the $arch kernel ($kind)" build_kernel
+step "kernel-$arch-$kind" "building the $arch kernel ($kind)" build_kernel "$@"

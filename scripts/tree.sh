@@ -16,6 +16,18 @@ else
 fi
 base_tree=$trees/base
 series_tree=$trees/series
+series_branch=kcmp-epoll-tfd
+
+# The commits of the series, the first one first.
+series_commits() {
+	git -C "$base_tree" rev-list --reverse "HEAD..$series_branch"
+}
+
+# series_files [OPTION...] [-- PATTERN...]: the files of the kernel that the series
+# adds or changes.
+series_files() {
+	git -C "$base_tree" diff --name-only "HEAD..$series_branch" "$@"
+}
 
 # tree_of KIND: the tree that a kind of kernel is built from.
 #
