@@ -26,7 +26,7 @@ help:
 	@echo '  make bench     count the instructions of calls, on three kernels side by side'
 	@echo '  make check     formatting, lint, documentation and spelling of all that is here'
 	@echo '  make shell     a shell in a guest with the series'
-	@echo '  make series    write the series as mails to build/series/'
+	@echo '  make series    write the series as mails to build/series/, and who is to get them'
 	@echo '  make setup     only install what is missing, and fetch the base kernel'
 	@echo '  make clean     remove build/'
 	@echo '  make distclean remove the cache as well: kernels, tools, sources'
@@ -82,7 +82,7 @@ check:
 
 series: setup
 	@scripts/trees.sh series
-	@scripts/series.sh mails
+	@scripts/mails.sh
 
 clean:
 	rm -rf build kselftest/rust/target kselftest/rust/Cargo.lock

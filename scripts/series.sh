@@ -1,8 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# series.sh apply: make commits of the series on the base tree, and print the last.
-# series.sh mails: write the mails for the lists to build/series/.
+# series.sh: make commits of the series on the base tree, and print the last.
 #
 # A file of series/ is one commit:
 #
@@ -94,17 +93,4 @@ apply() {
 	printf '%s\n' "$commit"
 }
 
-mails() {
-	local out=$build/series
-	rm -rf "$out"
-	mkdir -p "$out"
-	git_base format-patch -q --base="$(git_base rev-parse HEAD)" -o "$out" \
-		"$(git_base rev-parse HEAD)..$(git -C "$series_tree" rev-parse HEAD)"
-	say "the series is in ${out#"$top"/}: $(find "$out" -name '*.patch' | wc -l) mails on $(git_base log -1 --format=%s)"
-}
-
-case ${1:-} in
-apply) apply ;;
-mails) mails ;;
-*) die "usage: series.sh apply|mails" ;;
-esac
+apply

@@ -63,15 +63,15 @@ copy_base() {
 # Put the commits of the series on the base, and the tree on the last of them.
 apply_series() {
 	local head
-	head=$("$scripts/series.sh" apply)
+	head=$("$scripts/series.sh")
 	if [ ! -e "$series_tree/.git" ]; then
 		rm -rf "$series_tree"
 		in_base worktree prune
 		in_base worktree add -q --force --detach "$series_tree" "$head"
 	fi
+	git -C "$series_tree" symbolic-ref HEAD "refs/heads/$series_branch"
 	# Also takes back what was changed by hand, or left by an interrupt.
 	git -C "$series_tree" reset -q --hard "$head"
-	git -C "$series_tree" update-ref refs/heads/kcmp-epoll-tfd "$head"
 }
 
 lock_cache
