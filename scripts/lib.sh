@@ -17,7 +17,7 @@ build=$top/build
 # What a kernel says when something is wrong with it.
 complaints='BUG:|WARNING:|Oops|Kernel panic|kernel BUG|Call trace|Call Trace|circular locking|recursive locking'
 complaints+='|inconsistent lock|suspicious RCU|INFO: rcu|rcu_preempt detected|INFO: task|soft lockup|hard LOCKUP'
-complaints+='|KASAN|KCSAN|UBSAN|kmemleak|ODEBUG|general protection|Unable to handle|refcount_t:|bad page'
+complaints+='|KASAN:|KCSAN:|UBSAN:|kmemleak: .*suspected|ODEBUG|general protection|Unable to handle|refcount_t:|bad page'
 complaints+='|protection fault|invalid opcode|Modules linked in'
 
 # die TEXT: say in one line what is wrong and what to do, and stop.

@@ -5,6 +5,7 @@
 //! File descriptors are plain numbers throughout: the programs are about numbers that are reused,
 //! closed elsewhere, and of other processes.
 
+mod counts;
 mod epoll;
 mod failures;
 mod files;
@@ -16,6 +17,7 @@ mod scheduling;
 mod sockets;
 mod tap;
 
+pub use counts::*;
 pub use epoll::*;
 pub use failures::*;
 pub use files::*;

@@ -14,7 +14,6 @@
 use kcmp_epoll::*;
 use std::cell::OnceCell;
 use std::ffi::CStr;
-use std::fs;
 use std::io::{self, Write};
 use std::ops::Range;
 use std::os::fd::RawFd;
@@ -509,22 +508,11 @@ const LEFT: [&str; 4] = [FILES, "filp", "eventpoll_epi", "eventpoll_pwq"];
 const LOOK: Duration = Duration::from_secs(2);
 const INTERVAL: Duration = Duration::from_millis(100);
 
-fn first_number(path: &str) -> Result<u64, Failure> {
-    let text = fs::read_to_string(path).map_err(|e| Failure(format!("{path}: {e}")))?;
-    let word = text.split_whitespace().next();
-    let number = word.and_then(|word| word.parse().ok());
-    number.ok_or_else(|| Failure(format!("{path}: {text}")))
-}
-
-/// How many are in use. Exact: the kernel sums up the open files of all CPUs, and a slab cache is
-/// shrunk first, since what is free but kept by a CPU would count.
-fn in_use(what: &str) -> Result<u64, Failure> {
-    if what == FILES {
-        return first_number("/proc/sys/fs/file-nr");
+fn in_use(what: &str) -> io::Result<u64> {
+    match what {
+        FILES => count_open_files(),
+        cache => count_objects(cache),
     }
-    let attribute = |name| format!("/sys/kernel/slab/{what}/{name}");
-    fs::write(attribute("shrink"), "1")?;
-    first_number(&attribute("objects"))
 }
 
 /// How many are in use at least, in the next moments.
@@ -542,7 +530,7 @@ fn lowest(what: &str) -> Option<u64> {
 /// Waits until as few are in use as there were between the two halves.
 fn check_leak(what: &str, before: Option<u64>) -> Result<Done, Failure> {
     if what != FILES {
-        match first_number(&format!("/sys/kernel/slab/{what}/aliases")) {
+        match count_aliases(what) {
             Ok(0) => {}
             Ok(_) => return Ok(Done::Skipped("the slab cache has other users".into())),
             Err(e) => return Ok(Done::Skipped(e.to_string())),
