@@ -2,8 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # test.sh ARCH:KIND...: build these kernels, run all tests in a guest on each, and
-# print the results. STEPS is the length of the model-based test; TESTS, if given, are
-# the parts of in-guest.sh to run instead of all.
+# print the results. TESTS, if given, are the parts of in-guest.sh to run instead of all.
 
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -12,13 +11,11 @@
 # shellcheck source=scripts/testing.sh
 . "$scripts/testing.sh"
 
-all="kcmp tfd model=${STEPS:-20000} fuzz=200000 replay=50000 race=200000 faults where example"
-
 lock_cache
 prepare_guests "$@"
 for guest; do
 	# shellcheck disable=SC2086 # these are words
-	test_in_guest "${guest/:/-}" "$guest" implementation ${TESTS:-$all}
+	test_in_guest "${guest/:/-}" "$guest" ${TESTS:-$all_tests}
 done
 # shellcheck disable=SC2119 # it takes options of its own
 report_tests

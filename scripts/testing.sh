@@ -10,6 +10,9 @@ results=$build/results
 seed=${SEED:-$((RANDOM << 15 | RANDOM))}
 gathered=()
 
+# All tests, as in-guest.sh takes them. STEPS is the length of the model-based test.
+all_tests="kcmp tfd model=${STEPS:-20000} fuzz=200000 replay=50000 race=200000 faults where example"
+
 # prepare_guests ARCH:KIND...: build what runs in these guests.
 prepare_guests() {
 	local arch archs
@@ -25,7 +28,7 @@ prepare_guests() {
 }
 
 # test_in_guest NAME ARCH:KIND PART...: build the kernel, and run these parts of
-# in-guest.sh in a guest. Never fails because of a test, for the other guests run all
+# in-guest.sh in a guest, once it is clear which implementation answers. Never fails because of a test, for the other guests run all
 # the same: what went wrong is a line of the results.
 test_in_guest() {
 	local name=$1 arch=${2%:*} kind=${2#*:} begin message
@@ -42,7 +45,7 @@ test_in_guest() {
 	begin=$SECONDS
 	rm -f "$tap"
 	if ! message=$("$scripts/guest.sh" "$arch" "$kind" "${GUEST_SECONDS:-900}" "$results/$name.console" \
-		/mnt/in-guest.sh "$kind" "$seed" "$@" 2>&1 >"$tap"); then
+		/mnt/in-guest.sh "$kind" "$seed" implementation "$@" 2>&1 >"$tap"); then
 		printf '%s\n' "$message" >&2
 		printf '# begin guest\n1..1\nnot ok 1 %s\n# end guest 1\n' "$(tail -n 1 <<<"$message")" >>"$tap"
 	fi

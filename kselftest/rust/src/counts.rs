@@ -7,8 +7,8 @@ use std::io;
 
 /// Reads the first number of a file.
 fn first_number(path: &str) -> io::Result<u64> {
-    let named = |e| io::Error::other(format!("{path}: {e}"));
-    let text = fs::read_to_string(path).map_err(|e| io::Error::new(e.kind(), named(e)))?;
+    let named = |e: io::Error| io::Error::new(e.kind(), format!("{path}: {e}"));
+    let text = fs::read_to_string(path).map_err(named)?;
     let number = text.split_whitespace().next().map(str::parse);
     number
         .and_then(Result::ok)
@@ -23,12 +23,15 @@ pub fn count_open_files() -> io::Result<u64> {
 /// How many objects of a slab cache are in use.
 ///
 /// The cache is shrunk first, since what is free but kept by a CPU, or by KASAN, would count.
+///
+/// Fails with [`io::ErrorKind::NotFound`] if the kernel does not tell, or if objects of other kinds
+/// are in the same cache.
 pub fn count_objects(cache: &str) -> io::Result<u64> {
-    fs::write(format!("/sys/kernel/slab/{cache}/shrink"), "1")?;
-    first_number(&format!("/sys/kernel/slab/{cache}/objects"))
-}
-
-/// How many other names a slab cache has: if any, objects of other kinds are in it.
-pub fn count_aliases(cache: &str) -> io::Result<u64> {
-    first_number(&format!("/sys/kernel/slab/{cache}/aliases"))
+    let attribute = |name| format!("/sys/kernel/slab/{cache}/{name}");
+    if first_number(&attribute("aliases"))? > 0 {
+        let why = format!("the slab cache {cache} has other users");
+        return Err(io::Error::new(io::ErrorKind::NotFound, why));
+    }
+    fs::write(attribute("shrink"), "1")?;
+    first_number(&attribute("objects"))
 }

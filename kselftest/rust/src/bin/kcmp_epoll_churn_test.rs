@@ -529,12 +529,8 @@ fn lowest(what: &str) -> Option<u64> {
 
 /// Waits until as few are in use as there were between the two halves.
 fn check_leak(what: &str, before: Option<u64>) -> Result<Done, Failure> {
-    if what != FILES {
-        match count_aliases(what) {
-            Ok(0) => {}
-            Ok(_) => return Ok(Done::Skipped("the slab cache has other users".into())),
-            Err(e) => return Ok(Done::Skipped(e.to_string())),
-        }
+    if let Err(e) = in_use(what) {
+        return Ok(Done::Skipped(e.to_string()));
     }
     let Some(before) = before else {
         return Err(Failure("not counted before".into()));
