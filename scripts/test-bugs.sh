@@ -31,7 +31,8 @@ test_bug() {
 	git -C "$copy" checkout -q -- .
 	git -C "$copy" apply "$bugs/$bug.patch" ||
 		die "Documentation/bugs/$bug.patch does not apply: the code has changed"
-	TESTS=$(field "$bug" Tests) "$copy/scripts/test.sh" "$(field "$bug" Guest)" >"$results" 2>&1 || true
+	# shellcheck disable=SC2046 # these are words
+	TESTS=$(field "$bug" Tests) "$copy/scripts/test.sh" $(field "$bug" Guests) >"$results" 2>&1 || true
 	for program in $(field "$bug" Red); do
 		if grep -Eq " $program +[0-9]+ passed, [1-9][0-9]* failed" "$results"; then
 			say "$bug: found by $program"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-# shellcheck shell=bash disable=SC2154
+# shellcheck shell=bash disable=SC2034,SC2154
 #
 # Tests in guests: build what they need, run them, gather the results. Guests are
 # given as ARCH:KIND; those of the kind "kunit" run the tests inside the kernel, see
