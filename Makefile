@@ -23,6 +23,8 @@ help:
 	@echo '  make test-debug'
 	@echo '                 what is too long for that: debug kernels, races, fuzzing, faults'
 	@echo '  make test-bugs put bugs into the code, and see that the tests find them'
+	@echo '  make bisect-check'
+	@echo '                 build, boot and test each commit of the series by itself'
 	@echo '  make bench     count the instructions of calls, on three kernels side by side'
 	@echo '  make check     formatting, lint, documentation and spelling of all that is here'
 	@echo '  make shell     a shell in a guest with the series'
@@ -38,6 +40,7 @@ help:
 	@echo '  PARTS=...      for test-debug: one or more of suite, churn, race, fuzz, replay,'
 	@echo '                 faults, kunit (default: all of them)'
 	@echo '  TESTS=...      for test: see scripts/in-guest.sh (default: all of them)'
+	@echo '  COMMITS=...    for bisect-check: the numbers of some commits (default: all of them)'
 	@echo '  BUGS=...       for test-bugs: see Documentation/bugs/ (default: all of them)'
 	@echo '  STEPS=N SEED=N for test: length of the model-based test; seed of all tests'
 	@echo '  MAX=N          for bench: the largest number of targets (default: 1000000)'
@@ -45,7 +48,7 @@ help:
 	@echo 'Everything is set up on the way. It takes about 8 GB in the cache directory'
 	@echo '(XDG_CACHE_HOME or ~/.cache), and the first time about half an hour.'
 
-.PHONY: setup kernel run test kunit test-debug test-bugs bench shell check series clean distclean
+.PHONY: setup kernel run test kunit test-debug test-bugs bisect-check bench shell check series clean distclean
 setup:
 	@scripts/setup.sh $(ARCH)
 
@@ -70,6 +73,9 @@ test-debug:
 
 test-bugs:
 	@scripts/test-bugs.sh $(BUGS)
+
+bisect-check:
+	@scripts/bisect-check.sh $(COMMITS)
 
 bench:
 	@scripts/bench.sh $(ARCH)

@@ -193,6 +193,21 @@ static int fdinfo_data(int efd, int tfd, uint64_t *data, int max)
 	return count;
 }
 
+static bool kcmp_is_built(void)
+{
+	return kcmp(getpid(), getpid(), KCMP_VM, 0, 0) != -ENOSYS;
+}
+
+static bool epoll_is_built(void)
+{
+	int efd = epoll_create1(0);
+
+	if (efd < 0)
+		return errno != ENOSYS;
+	close(efd);
+	return true;
+}
+
 FIXTURE(epoll)
 {
 	int efd;
@@ -202,6 +217,9 @@ FIXTURE(epoll)
 
 FIXTURE_SETUP(epoll)
 {
+	if (!kcmp_is_built() || !epoll_is_built())
+		SKIP(return, "the kernel has no kcmp(2), or no epoll");
+
 	self->efd = epoll_create1(0);
 	ASSERT_LE(0, self->efd);
 	self->target = eventfd(0, 0);
@@ -238,9 +256,13 @@ static int by_kcmp_file(const void *a, const void *b)
 /* All pairs of files: same verdict as KCMP_FILE, and an order to sort by. */
 TEST(agrees_with_kcmp_file)
 {
-	int efd = epoll_create1(0), seen[3] = {};
-	int fds[FILES];
+	int fds[FILES], seen[3] = {};
+	int efd;
 
+	if (!kcmp_is_built() || !epoll_is_built())
+		SKIP(return, "the kernel has no kcmp(2), or no epoll");
+
+	efd = epoll_create1(0);
 	ASSERT_LE(0, efd);
 	for (int i = 0; i < FILES; i++) {
 		fds[i] = eventfd(0, 0);
@@ -847,6 +869,15 @@ static pid_t free_pid(void)
 	if (pid > 0)
 		waitpid(pid, NULL, 0);
 	return pid;
+}
+
+/* Which error tells what the kernel was built without. */
+TEST(not_built)
+{
+	int expected = !kcmp_is_built() ? -ENOSYS :
+		       !epoll_is_built() ? -EOPNOTSUPP : -EFAULT;
+
+	EXPECT_EQ(expected, kcmp_slot(getpid(), getpid(), 0, NULL));
 }
 
 TEST_F(epoll, esrch)

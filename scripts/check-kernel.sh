@@ -7,17 +7,6 @@
 # A build directory apart, for what clippy compiles is compiled again without it.
 clippy_out=build-x86_64-clippy
 
-# our_findings FILE: print the findings in what a compiler printed that are about a file
-# of the series. Fails if there are some.
-our_findings() {
-	local files
-	files=$(series_files | sed 's/\./[.]/g' | paste -sd '|')
-	! {
-		awk -v RS= -v files="$files" '/(^|\n)(warning|error)/ && $0 ~ files' "$1"
-		grep -E "^(\.\./)?($files):[0-9:]+ (warning|error)" "$1" || true
-	} | grep .
-}
-
 # new_findings BASE SERIES: print the findings, known by a line of C that they name, of
 # one file that are not in the other. Fails if there are some.
 new_findings() {

@@ -1,19 +1,14 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 #
-# in-guest.sh KIND SEED PART...: run tests, in the guest, from the directory of this
-# script, and print TAP. A PART is the name of a test, or NAME=LENGTH. KIND is that
-# of the kernel (see tree.sh): it says which implementation has to answer.
+# in-guest.sh IMPLEMENTATION SEED PART...: run tests, in the guest, from the directory of
+# this script, and print TAP. A PART is the name of a test, or NAME=LENGTH.
+# IMPLEMENTATION is the lookup that has to answer: base, c, rust or none.
 
 cd "$(dirname "$0")" || exit 1
 here=$PWD
-kind=$1 seed=$2
+expected=$1 seed=$2
 shift 2
-
-case $kind in
-base | c) expected=$kind ;;
-*) expected=rust ;;
-esac
 
 # The lookup in C is a function of eventpoll.c, the one in Rust is an option.
 which_implementation() {
@@ -30,7 +25,8 @@ which_implementation() {
 
 implementation() {
 	found=$(which_implementation)
-	grep -qw kcmp_epoll_target /proc/kallsyms || found="$found, but without kcmp_epoll_target()"
+	[ "$found" = none ] || grep -qw kcmp_epoll_target /proc/kallsyms ||
+		found="$found, but without kcmp_epoll_target()"
 	echo "Linux $(uname -r) $(uname -m): the lookup is that of '$found'"
 	[ "$found" = "$expected" ]
 }

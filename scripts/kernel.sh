@@ -21,7 +21,7 @@ image=$(kernel_image "$kind" "$arch")
 
 mapfile -t fragments < <(fragments_of "$kind" "$arch")
 
-# Stop if an option of the fragments is not in .config as it was asked for.
+# Stop if an option is not in .config as the last fragment that has it asks for it.
 check_config() {
 	local want
 	while read -r want; do
@@ -29,7 +29,7 @@ check_config() {
 		CONFIG_*=n) ! grep -q "^${want%=n}=" "$tree/$out/.config" ;;
 		CONFIG_*) grep -qxF "$want" "$tree/$out/.config" ;;
 		esac || die "$want was asked for, and the $arch kernel ($kind) cannot have it"
-	done < <(cat "${fragments[@]}")
+	done < <(cat "${fragments[@]}" | tac | awk -F = '!seen[$1]++')
 }
 
 build_kernel() {

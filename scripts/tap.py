@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: GPL-2.0
 """Gather the results of in-guest.sh.
 
-tap.py [--notes] NAME=FILE...: FILE is what in-guest.sh printed in the guest NAME.
-Prints a line for each program, what failed, and the sum as the last line; with
---notes, also what the programs say of how much they have tried. Exits 1 if something
-failed.
+tap.py [--notes|--brief] NAME=FILE...: FILE is what in-guest.sh printed in the guest
+NAME. Prints a line for each program, what failed, and the sum as the last line; with
+--notes, also what the programs say of how much they have tried; with --brief, only
+the programs that failed. Exits 1 if something failed.
 
 A program that ends early, with an error, or without the results that it planned
 counts as failed, and so does a guest that did not run all programs. What happened
@@ -118,16 +118,17 @@ def plural(counts):
 def main():
     total = Counter()
     first = {}
-    arguments = sys.argv[1:]
-    with_notes = arguments[:1] == ["--notes"]
-    for argument in arguments[with_notes:]:
+    options = [argument for argument in sys.argv[1:] if argument.startswith("--")]
+    for argument in sys.argv[1 + len(options):]:
         name, path = argument.split("=", 1)
         for program in read_guest(path):
             if program.blocks:
                 program.compare(*first.setdefault(program.name, (name, program)))
             total.update(program.counts)
+            if "--brief" in options and not program.failures:
+                continue
             print(f"{name:<14} {program.name:<22} {plural(program.counts)}")
-            for note in program.notes if with_notes else []:
+            for note in program.notes if "--notes" in options else []:
                 print(f"{'':14}   {note}")
             for failure in program.failures:
                 print(f"{'':14}   FAILED: {failure}")

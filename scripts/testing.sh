@@ -8,7 +8,9 @@
 
 results=$build/results
 seed=${SEED:-$((RANDOM << 15 | RANDOM))}
+# What the results are of: NAME=FILE. The label is the first part of the name.
 gathered=()
+label=
 
 # All tests, as in-guest.sh takes them. STEPS is the length of the model-based test.
 all_tests="kcmp tfd model=${STEPS:-20000} fuzz=200000 replay=50000 race=200000 faults where example"
@@ -27,9 +29,28 @@ prepare_guests() {
 	mkdir -p "$results"
 }
 
+# Which lookup has to answer in a kernel of this kind, as in-guest.sh takes it. Without
+# the option that the series adds, it cannot be told from that of the base.
+implementation_of() {
+	case $1 in
+	noepoll | nokcmp) echo none ;;
+	c | rust | debug | kcsan | faults)
+		if [ ! -e "$(tree_of "$1")/kernel/kcmp_epoll.rs" ]; then
+			echo base
+		elif [ "$1" = c ]; then
+			echo c
+		else
+			echo rust
+		fi
+		;;
+	*) echo base ;;
+	esac
+}
+
 # test_in_guest NAME ARCH:KIND PART...: build the kernel, and run these parts of
-# in-guest.sh in a guest, once it is clear which implementation answers. Never fails because of a test, for the other guests run all
-# the same: what went wrong is a line of the results.
+# in-guest.sh in a guest, once it is clear which implementation answers. Never fails
+# because of a test, for the other guests run all the same: what went wrong is a line of
+# the results.
 test_in_guest() {
 	local name=$1 arch=${2%:*} kind=${2#*:} begin message
 	local tap=$results/$name.tap
@@ -37,7 +58,7 @@ test_in_guest() {
 
 	if [ "$kind" = kunit ]; then
 		"$scripts/kunit.sh" "$arch" "$tap"
-		gathered+=("$arch $kind=$tap")
+		gathered+=("$label$arch $kind=$tap")
 		return
 	fi
 	"$scripts/kernel.sh" "$arch" "$kind"
@@ -45,15 +66,15 @@ test_in_guest() {
 	begin=$SECONDS
 	rm -f "$tap"
 	if ! message=$("$scripts/guest.sh" "$arch" "$kind" "${GUEST_SECONDS:-900}" "$results/$name.console" \
-		/mnt/in-guest.sh "$kind" "$seed" implementation "$@" 2>&1 >"$tap"); then
+		/mnt/in-guest.sh "$(implementation_of "$kind")" "$seed" implementation "$@" 2>&1 >"$tap"); then
 		printf '%s\n' "$message" >&2
 		printf '# begin guest\n1..1\nnot ok 1 %s\n# end guest 1\n' "$(tail -n 1 <<<"$message")" >>"$tap"
 	fi
 	printf '    done in %d s\n' $((SECONDS - begin))
-	gathered+=("$arch $kind=$tap")
+	gathered+=("$label$arch $kind=$tap")
 }
 
-# report_tests [--notes]: print all results (see tap.py), and fail if a test did.
+# report_tests [OPTION]: print all results (see tap.py), and fail if a test did.
 report_tests() {
 	say "the seed was $seed"
 	"$scripts/tap.py" "$@" "${gathered[@]}"

@@ -15,8 +15,9 @@ else
 	trees=$cache/trees/debian-$base_version
 fi
 base_tree=$trees/base
-series_tree=$trees/series
 series_branch=kcmp-epoll-tfd
+# bisect-check.sh puts one commit of the series after the other on a tree of its own.
+series_tree=$trees/${KCMP_TREE:-series}
 
 # The commits of the series, the first one first.
 series_commits() {
@@ -25,8 +26,21 @@ series_commits() {
 
 # series_files [OPTION...] [-- PATTERN...]: the files of the kernel that the series
 # adds or changes.
+# shellcheck disable=SC2120 # which scripts pass
 series_files() {
 	git -C "$base_tree" diff --name-only "HEAD..$series_branch" "$@"
+}
+
+# our_findings FILE: print the findings in what a compiler printed that are about a file
+# of the series. Fails if there are some.
+our_findings() {
+	local files
+	# shellcheck disable=SC2119 # all files
+	files=$(series_files | sed 's/\./[.]/g' | paste -sd '|')
+	! {
+		awk -v RS= -v files="$files" '/(^|\n)(warning|error)/ && $0 ~ files' "$1"
+		grep -E "^(\.\./)?($files):[0-9:]+ (warning|error)" "$1" || true
+	} | grep .
 }
 
 # tree_of KIND: the tree that a kind of kernel is built from.
@@ -37,18 +51,26 @@ series_files() {
 #   debug   as rust, with KASAN, lockdep and the like
 #   kcsan   as rust, with a detector of data races
 #   faults  as rust, with fault injection
+#   norust  as c, without Rust
+#   noepoll, nokcmp
+#           as c, without what there is to look up, and without the call
 tree_of() {
 	case $1 in
 	base) echo "$base_tree" ;;
-	c | rust | debug | kcsan | faults) echo "$series_tree" ;;
-	*) die "unknown kind of kernel '$1': base, c, rust, debug, kcsan or faults" ;;
+	c | rust | debug | kcsan | faults | norust | noepoll | nokcmp) echo "$series_tree" ;;
+	*) die "unknown kind of kernel '$1': see tree_of() in scripts/tree.sh" ;;
 	esac
 }
 
 # The fragments in configs/ that a kind and an architecture are made of.
 fragments_of() {
-	local name
-	for name in common "$2" $(case $1 in base | c) ;; rust) echo rust ;; *) echo rust "$1" ;; esac); do
+	local name names=(common "$2")
+	case $1 in
+	base | c) ;;
+	rust | no*) names+=("$1") ;;
+	*) names+=(rust "$1") ;;
+	esac
+	for name in "${names[@]}"; do
 		echo "$top/configs/$name.config"
 	done
 }
