@@ -53,7 +53,8 @@ write_mails() {
 	subject=$(head_line Subject)
 	version=$(head_line Version)
 	change_id=$(head_line Change-Id)
-	body=$("$scripts/cover.py" "$letter" "$top/benchmark/x86_64.json")
+	body=$(sed '1,/^$/ d' "$letter" | "$scripts/figures.py" -) ||
+		die "the benchmark has holes: run 'make bench' without MAX"
 	base=$(git -C "$base_tree" rev-parse HEAD)
 
 	setting() {

@@ -13,6 +13,7 @@
 #	diff --git a/kernel/Makefile b/kernel/Makefile
 #	...
 #
+# In the message, figures in braces stand for results of the benchmark: see figures.py.
 # "Brings" names files of this repository that the commit adds; series/files says
 # where each of them lands. The diff is what the commit changes in files that the
 # kernel already has.
@@ -40,7 +41,8 @@ commit_patch() {
 
 	subject=$(sed -n '1,/^$/ s/^Subject: //p' "$patch")
 	[ -n "$subject" ] || die "$patch has no subject"
-	message=$(sed '1,/^$/ d; /^---$/,$ d' "$patch")
+	# What was not measured shows in the text: mails.sh refuses to write it.
+	message=$(sed '1,/^$/ d; /^---$/,$ d' "$patch" | "$scripts/figures.py" - 2>/dev/null) || true
 
 	if grep -q '^diff --git ' "$patch"; then
 		if ! drifted=$(git_base apply --cached "$patch" 2>&1); then
