@@ -68,6 +68,9 @@ fetch_bindgen() {
 	mv "$dir.part" "$dir"
 }
 
+for arch; do
+	[ "$arch" = um ] || kernel_image rust "$arch" >/dev/null
+done
 [ "$(uname -m)" = x86_64 ] || die "the build machine has to be x86_64; this is $(uname -m)"
 lock_cache
 check_space 1

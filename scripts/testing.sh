@@ -17,7 +17,14 @@ all_tests="kcmp tfd model=${STEPS:-20000} fuzz=200000 replay=50000 race=200000 f
 
 # prepare_guests ARCH:KIND...: build what runs in these guests.
 prepare_guests() {
-	local arch archs
+	local guest arch archs
+	for guest; do
+		case $guest in
+		um:kunit | x86_64:kunit | arm64:kunit) ;;
+		*:*) kernel_image "${guest#*:}" "${guest%:*}" >/dev/null ;;
+		*) die "'$guest' is no guest: GUESTS are ARCH:KIND, such as x86_64:rust" ;;
+		esac
+	done
 	mapfile -t archs < <(printf '%s\n' "${@%:*}" | sort -u)
 	"$scripts/setup.sh" "${archs[@]}"
 	"$scripts/trees.sh" series

@@ -58,7 +58,7 @@ tree_of() {
 	case $1 in
 	base) echo "$base_tree" ;;
 	c | rust | debug | kcsan | faults | norust | noepoll | nokcmp) echo "$series_tree" ;;
-	*) die "unknown kind of kernel '$1': see tree_of() in scripts/tree.sh" ;;
+	*) die "unknown kind of kernel '$1': base, c, rust, debug, kcsan, faults, norust, noepoll or nokcmp" ;;
 	esac
 }
 
