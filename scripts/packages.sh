@@ -63,15 +63,14 @@ machine_apt() {
 	"$@" 2>/dev/null
 }
 
-# newer_apt COMMAND...: an apt command that sees the newer suites, and only them,
-# with lists of its own.
+# newer_apt COMMAND...: an apt command that sees the newer suites, and only them.
 newer_apt() {
-	local dir=$cache/apt command=$1
+	local command=$1
 	shift
-	"$command" -o Dir::Etc::sourcelist="$dir/sources.list" -o Dir::Etc::sourceparts=/dev/null \
-		-o Dir::State::lists="$dir/lists" -o Dir::Cache="$dir/cache" "$@"
+	"$command" -c "$cache/apt/apt.conf" "$@"
 }
 
+# The lists and the cache of the machine stay as they are, which its own hooks may clear.
 update_newer() {
 	local dir=$cache/apt suite site
 	site=$(mirror)
@@ -80,7 +79,19 @@ update_newer() {
 		printf 'deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] %s %s main\n' \
 			"$site" "$suite"
 	done >"$dir/sources.list"
-	newer_apt apt-get -o APT::Update::Error-Mode=any -o Acquire::Languages=none -o Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false update
+	cat >"$dir/apt.conf" <<-END
+		#clear APT::Update::Pre-Invoke;
+		#clear APT::Update::Post-Invoke;
+		#clear APT::Update::Post-Invoke-Success;
+		Dir::Etc::sourcelist "$dir/sources.list";
+		Dir::Etc::sourceparts "/dev/null";
+		Dir::State::lists "$dir/lists";
+		Dir::Cache "$dir/cache";
+		APT::Update::Error-Mode "any";
+		Acquire::Languages "none";
+		Acquire::IndexTargets::deb::DEP-11::DefaultEnabled "false";
+	END
+	newer_apt apt-get update
 }
 
 # download_deb PACKAGE VERSION DIR: fetch into DIR the newest version that matches
