@@ -52,23 +52,30 @@ fn time(f: impl FnOnce() -> io::Result<()>) -> io::Result<u64> {
     Ok(now() - begin)
 }
 
-/// A result is the best of this many runs: one in which no tick of the clock, or other work of the
+/// Does as many runs as take half a second of the clock, 30 at most. A run tells how many
+/// nanoseconds it took.
+///
+/// A result is the best of all runs: one in which no tick of the clock, or other work of the
 /// kernel, fell. Runs over large sets are so long that all have their share of that.
-fn runs_for(targets: usize) -> u32 {
-    match targets {
-        ..1_000 => 30,
-        1_000..100_000 => 7,
-        100_000..1_000_000 => 3,
-        _ => 1,
+fn repeat(mut run: impl FnMut() -> io::Result<u64>) -> io::Result<()> {
+    let mut spent = 0;
+    for _ in 0..30 {
+        spent += run()?;
+        if spent >= 500_000_000 {
+            break;
+        }
     }
+    Ok(())
 }
 
 /// The best of several runs, in nanoseconds a call.
-fn best(targets: usize, calls: usize, mut f: impl FnMut() -> io::Result<u64>) -> io::Result<f64> {
+fn best(calls: usize, mut run: impl FnMut() -> io::Result<u64>) -> io::Result<f64> {
     let mut least = u64::MAX;
-    for _ in 0..runs_for(targets) {
-        least = least.min(f()?);
-    }
+    repeat(|| {
+        let spent = run()?;
+        least = least.min(spent);
+        Ok(spent)
+    })?;
     Ok(least as f64 / calls as f64)
 }
 
@@ -241,7 +248,7 @@ fn bench_lookup(targets: usize, rng: &mut fastrand::Rng) -> io::Result<()> {
     let calls = calls_for(targets);
 
     let measure = |name: &str, tfds: &[RawFd], there: bool| -> io::Result<()> {
-        let value = best(targets, tfds.len(), || {
+        let value = best(tfds.len(), || {
             time(|| tfds.iter().try_for_each(|&tfd| asker.ask(tfd, 0, there)))
         })?;
         report(name, targets, value)
@@ -254,7 +261,7 @@ fn bench_lookup(targets: usize, rng: &mut fastrand::Rng) -> io::Result<()> {
 
     // What any kcmp costs that compares two files.
     let files: Vec<FileOf> = random.iter().map(|&fd| FileOf { pid, fd }).collect();
-    let value = best(targets, calls, || {
+    let value = best(calls, || {
         time(|| {
             files
                 .iter()
@@ -288,7 +295,7 @@ fn bench_toff(targets: usize) -> io::Result<()> {
     // As many as a set that is walked allows for, evenly spread.
     let calls = calls_for(targets).min(SHARING as usize);
     let measure = |name: &str, toffs: &[u32]| -> io::Result<()> {
-        let value = best(targets, toffs.len(), || {
+        let value = best(toffs.len(), || {
             time(|| {
                 toffs
                     .iter()
@@ -319,7 +326,7 @@ fn bench_ctl(pattern: Pattern, targets: usize, rng: &mut fastrand::Rng) -> io::R
     let mut least = [u64::MAX; 3];
 
     new_set()?;
-    for _ in 0..runs_for(targets) {
+    repeat(|| {
         let mut spent = [0; 3];
         for _ in 0..rounds {
             for (spent, (_, op)) in spent.iter_mut().zip(ops) {
@@ -329,7 +336,8 @@ fn bench_ctl(pattern: Pattern, targets: usize, rng: &mut fastrand::Rng) -> io::R
         for (least, spent) in least.iter_mut().zip(spent) {
             *least = spent.min(*least);
         }
-    }
+        Ok(spent.iter().sum())
+    })?;
     for (least, (op, _)) in least.iter().zip(ops) {
         let value = *least as f64 / (rounds * targets) as f64;
         report(&format!("ctl {op} {}", pattern.name()), targets, value)?;
@@ -345,7 +353,7 @@ fn bench_fdinfo(targets: usize) -> io::Result<()> {
     ctl_all(libc::EPOLL_CTL_ADD, &fds)?;
     let mut buffer = vec![0; 1 << 20];
     let rounds = CALLS.div_ceil(targets).min(100);
-    let value = best(targets, rounds * targets, || {
+    let value = best(rounds * targets, || {
         time(|| {
             for _ in 0..rounds {
                 let mut fdinfo = File::open(format!("/proc/self/fdinfo/{EPOLL}"))?;
@@ -368,7 +376,7 @@ fn bench_wait(targets: usize) -> io::Result<()> {
     ctl_all(libc::EPOLL_CTL_ADD, &fds)?;
     let calls = 200;
     let expected = calls * targets.min(EVENTS);
-    let value = best(targets, expected, || {
+    let value = best(expected, || {
         time(|| {
             let mut events = 0;
             for _ in 0..calls {
