@@ -117,7 +117,7 @@ def bars(instructions):
     ratio, name, targets = worst(LOOKUPS, "rust", "c")
     lines.append(line(f"Rust of C, worst lookup ({name}, {number(int(targets))})", ratio, 1.00))
     for kind in ("c", "rust"):
-        # Two runs of one kernel differ by as much: see "Measure it" in README.md.
+        # Two runs of one kernel differ by as much: see "Benchmark" in README.md.
         ratio, name, targets = worst("ctl", kind, "base")
         what = f"{KINDS[kind]}, worst {name} ({number(int(targets))}), of unpatched"
         lines.append(line(what, ratio, 1.005))

@@ -88,3 +88,26 @@ check_page() {
 		SPHINXOPTS="-q -E -D include_patterns=kcmp.rst -D master_doc=kcmp" 2>&1 | tee "$build/sphinx.out"
 	! grep -F kcmp.rst "$build/sphinx.out"
 }
+
+# Documentation/refused.rs has to compile, and not to with each of the mistakes in it.
+check_refused() {
+	local line error mistake tried=0
+	local name=kernel/kcmp_refused out=$build/refused.out
+	# shellcheck disable=SC2064 # expands now
+	trap "rm -f '$series_tree/$name.rs'" EXIT
+	cp "$top/Documentation/refused.rs" "$series_tree/$name.rs"
+
+	compile() {
+		kernel_make "$series_tree" x86_64 build-x86_64-rust "$@" $name.o 2>&1
+	}
+	compile
+	while read -r line; do
+		[[ $line =~ ^//\ (E[0-9]+): ]] && error=${BASH_REMATCH[1]}
+		[[ $line =~ cfg\(([a-z_]+)\) ]] || continue
+		mistake=${BASH_REMATCH[1]}
+		! compile "RUSTFLAGS_${name##*/}.o=--cfg=$mistake" >"$out" || die "$mistake is not refused"
+		grep -F "error[$error]" "$out" || { cat "$out" && die "$mistake is refused, but not with $error"; }
+		tried=$((tried + 1))
+	done <"$top/Documentation/refused.rs"
+	[ $tried -gt 0 ]
+}

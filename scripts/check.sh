@@ -55,6 +55,7 @@ step check-programs "clippy on the programs" check_programs
 "$scripts/kernel.sh" x86_64 rust
 step check-clippy "CLIPPY=1 W=1 on the kernel code" check_clippy
 step check-rustdoc "rustdoc" check_rustdoc
+step check-refused "what the compiler has to refuse" check_refused
 for kind in base c; do
 	"$scripts/kernel.sh" x86_64 $kind prepare
 done
