@@ -72,13 +72,13 @@ qemu() {
 	esac
 }
 
-# The code that answers, with what it calls of its own: bytes of text.
+# The code that answers, with what the series adds for it to call: bytes of text.
 sizes() {
 	local kind
 	for kind in "${kinds[@]}"; do
 		"llvm-nm${llvm/#1/}" --print-size --defined-only --radix=d \
 			"$(tree_of "$kind")/build-$arch-$kind/vmlinux" |
-			awk -v kind="$kind" 'tolower($3) == "t" && $4 ~ /kcmp_epoll|get_epoll_tfile_raw_ptr|ep_find_tfd|CRbTree|eventpoll.*(EventPoll|InterestSet|Target)|RemoteFile/ {
+			awk -v kind="$kind" 'tolower($3) == "t" && $4 ~ /kcmp_epoll|get_epoll_tfile_raw_ptr|ep_find_tfd|CRbTree|eventpoll.*(EventPoll|InterestSet|Target)|RemoteFile|copy_words_from_user|rust_helper_cond_resched/ {
 				print kind "\t" $4 "\t" $2 + 0
 			}'
 	done
