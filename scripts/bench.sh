@@ -33,10 +33,10 @@ case $max in
 *[!0-9]* | '') die "MAX=$max is no number" ;;
 esac
 
-# measure KIND NAME: leaves the results in a file.
+# measure KIND NAME: leaves the results in a file, and shows them.
 measure() {
 	GUEST_CPUS=1 GUEST_MEMORY=${GUEST_MEMORY:-12G} "$scripts/guest.sh" "$arch" "$1" 3600 \
-		"$results/$2.console" /mnt/kcmp_epoll_bench --max "$max" >"$results/$2.tsv"
+		"$results/$2.console" /mnt/kcmp_epoll_bench --max "$max" | tee "$results/$2.tsv"
 }
 
 measure_instructions() {
