@@ -72,13 +72,17 @@ qemu() {
 	esac
 }
 
-# The code that answers, with what the series adds for it to call: bytes of text.
+# The code that answers, with the helpers that the series adds for it: bytes of text.
 sizes() {
-	local kind
+	local kind code own helpers
+	own='kcmp_epoll|get_epoll_tfile_raw_ptr|ep_find_tfd|CRbTree|eventpoll.*(EventPoll|InterestSet|Target)|RemoteFile'
+	helpers='|rust_helper_(cond_resched|copy_words_from_user)'
 	for kind in "${kinds[@]}"; do
+		code=$own
+		[ "$kind" != rust ] || code+=$helpers
 		"llvm-nm${llvm/#1/}" --print-size --defined-only --radix=d \
 			"$(tree_of "$kind")/build-$arch-$kind/vmlinux" |
-			awk -v kind="$kind" 'tolower($3) == "t" && $4 ~ /kcmp_epoll|get_epoll_tfile_raw_ptr|ep_find_tfd|CRbTree|eventpoll.*(EventPoll|InterestSet|Target)|RemoteFile|copy_words_from_user|rust_helper_cond_resched/ {
+			awk -v kind="$kind" -v code="$code" 'tolower($3) == "t" && $4 ~ code {
 				print kind "\t" $4 "\t" $2 + 0
 			}'
 	done
