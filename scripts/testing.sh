@@ -72,8 +72,14 @@ test_in_guest() {
 	say "testing in the $arch guest ($kind): $*"
 	begin=$SECONDS
 	rm -f "$tap"
-	if ! message=$("$scripts/guest.sh" "$arch" "$kind" "${GUEST_SECONDS:-900}" "$results/$name.console" \
+	if message=$("$scripts/guest.sh" "$arch" "$kind" "${GUEST_SECONDS:-900}" "$results/$name.console" \
 		/mnt/in-guest.sh "$(implementation_of "$kind")" "$seed" implementation "$@" 2>&1 >"$tap"); then
+		:
+	elif [ "$kind" = noepoll ] && [[ $message == *' with status 255: '* ]]; then
+		# virtme-ng finds its outputs by udevd, which needs epoll: it prints to the console
+		# instead, and has no status.
+		cp "$results/$name.console" "$tap"
+	else
 		printf '%s\n' "$message" >&2
 		printf '# begin guest\n1..1\nnot ok 1 %s\n# end guest 1\n' "$(tail -n 1 <<<"$message")" >>"$tap"
 	fi
