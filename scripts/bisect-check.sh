@@ -16,7 +16,7 @@ export KCMP_TREE=bisect
 
 archs=(x86_64 arm64)
 # Each runs dozens of times.
-parts="kcmp tfd model=1000 fuzz=10000 replay=2000 faults where example"
+parts="kcmp tfd model=1000 fuzz=20000 replay=2000 faults where example"
 
 make_tree() {
 	[ -e "$series_tree/.git" ] && return

@@ -64,6 +64,9 @@ build_programs() {
 		local -x RUSTC=$sysroot/rustc RUSTC_BOOTSTRAP=1
 		flags=-Zbuild-std=std,panic_abort
 	fi
+	# A commit that bisect-check.sh was at may have had programs that this one has not.
+	mkdir -p "$output/$(basename "$series_tree")"
+	find "$output/$(basename "$series_tree")" -maxdepth 1 -type f -delete
 	kselftests "$series_tree" all CARGO="cargo" CARGO_TARGET="$rust_target" CARGO_FLAGS="$flags"
 
 	rm -rf "$guest"
