@@ -6,7 +6,7 @@ use std::fs;
 use std::io;
 
 /// Reads the first number of a file.
-fn first_number(path: &str) -> io::Result<u64> {
+pub fn first_number(path: &str) -> io::Result<u64> {
     let named = |e: io::Error| io::Error::new(e.kind(), format!("{path}: {e}"));
     let text = fs::read_to_string(path).map_err(named)?;
     let number = text.split_whitespace().next().map(str::parse);

@@ -31,6 +31,14 @@ pub fn epoll_wait<const N: usize>(efd: RawFd, timeout: libc::c_int) -> io::Resul
     Ok(cvt(count)? as usize)
 }
 
+/// The data of a target that is ready, if one is.
+pub fn epoll_next(efd: RawFd) -> io::Result<Option<u64>> {
+    let mut event = libc::epoll_event { events: 0, u64: 0 };
+    // SAFETY: `event` is valid for writing one event.
+    let count = cvt(unsafe { libc::epoll_wait(efd, &mut event, 1, 0) })?;
+    Ok((count > 0).then_some(event.u64))
+}
+
 /// A line of `/proc/PID/fdinfo/EFD`: a target of an epoll file.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Listed {

@@ -2,7 +2,7 @@
 
 //! Files of processes, and their numbers.
 
-use crate::{cvt, Pid};
+use crate::{cvt, first_number, Pid};
 use std::fs;
 use std::io;
 use std::mem;
@@ -68,6 +68,19 @@ pub fn allow_files(count: RawFd) -> io::Result<()> {
     };
     // SAFETY: `limit` is valid for the duration of the call.
     cvt(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) }).map(drop)
+}
+
+/// Raises what limits of the whole system are lower, so that processes can have `count` files open,
+/// and as many targets. Needs to be root.
+pub fn raise_limits(count: RawFd) -> io::Result<()> {
+    for name in ["fs/nr_open", "fs/file-max", "fs/epoll/max_user_watches"] {
+        let path = format!("/proc/sys/{name}");
+        if first_number(&path)? < count as u64 {
+            fs::write(&path, count.to_string())
+                .map_err(|e| io::Error::new(e.kind(), format!("{path}: {e}")))?;
+        }
+    }
+    allow_files(count)
 }
 
 /// Lists the numbers of the files that a process has open.

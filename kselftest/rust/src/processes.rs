@@ -58,6 +58,36 @@ pub fn wait(pid: Pid) -> io::Result<i32> {
     }
 }
 
+/// Stops this process until another one calls [`go_on`].
+pub fn stop_self() -> io::Result<()> {
+    // SAFETY: No memory is involved.
+    cvt(unsafe { libc::raise(libc::SIGSTOP) }).map(drop)
+}
+
+/// Waits until a child stops. Fails if it ends instead.
+pub fn wait_for_stop(pid: Pid) -> io::Result<()> {
+    let mut status = 0;
+    // SAFETY: `status` is valid for the duration of the call.
+    cvt(unsafe { libc::waitpid(pid, &mut status, libc::WUNTRACED) })?;
+    if libc::WIFSTOPPED(status) {
+        Ok(())
+    } else {
+        Err(io::Error::other("a process has ended too early"))
+    }
+}
+
+/// Lets a process that has stopped go on.
+pub fn go_on(pid: Pid) -> io::Result<()> {
+    // SAFETY: No memory is involved.
+    cvt(unsafe { libc::kill(pid, libc::SIGCONT) }).map(drop)
+}
+
+/// Makes this process the parent of those that its children leave behind.
+pub fn adopt_orphans() -> io::Result<()> {
+    // SAFETY: No memory is involved.
+    cvt(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) }).map(drop)
+}
+
 /// Kills a process.
 pub fn kill(pid: Pid) -> io::Result<()> {
     // SAFETY: No memory is involved.

@@ -100,18 +100,6 @@ impl Wanted {
 
 // --- Files ---------------------------------------------------------------------------------------
 
-/// Raises the limits so that a process can have `files` open.
-fn raise_limits(files: usize) -> io::Result<()> {
-    let write = |path: &str| {
-        std::fs::write(path, files.to_string())
-            .map_err(|e| io::Error::new(e.kind(), format!("{path}: {e}")))
-    };
-    write("/proc/sys/fs/nr_open")?;
-    write("/proc/sys/fs/file-max")?;
-    write("/proc/sys/fs/epoll/max_user_watches")?;
-    allow_files(files as RawFd)
-}
-
 /// Puts a new, empty epoll set in place of the one before.
 fn new_set() -> io::Result<()> {
     place(epoll_create()?, EPOLL)
@@ -436,7 +424,7 @@ fn bench_hold(targets: usize) -> io::Result<()> {
 fn run(Args { max, seed, wanted }: Args) -> Result<ExitCode, Failure> {
     let mut rng = fastrand::Rng::with_seed(seed);
     // The sockets have two ends, and there are a few files besides.
-    raise_limits(2 * max + 2000)?;
+    raise_limits((2 * max + 2000) as RawFd)?;
     new_set()?;
     let mut targets = 1;
     while targets <= max {
