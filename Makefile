@@ -38,7 +38,7 @@ help:
 	@echo '  GUESTS=...     for test: one or more of ARCH:KIND, KIND being rust, c, base or kunit'
 	@echo '                 (default: $(GUESTS))'
 	@echo '  PARTS=...      for test-debug: one or more of suite, churn, race, fuzz, replay,'
-	@echo '                 faults, kunit (default: all of them)'
+	@echo '                 faults, criu, kunit (default: all of them)'
 	@echo '  TESTS=...      for test: see scripts/in-guest.sh (default: all of them)'
 	@echo '  COMMITS=...    for bisect-check: the numbers of some commits (default: all of them)'
 	@echo '  BUGS=...       for test-bugs: see Documentation/bugs/ (default: all of them)'
@@ -54,7 +54,7 @@ setup:
 
 kernel: setup
 	@scripts/trees.sh series
-	@scripts/root.sh $(ARCH)
+	@scripts/root.sh $(ARCH) rust
 	@scripts/programs.sh $(ARCH)
 	@scripts/kernel.sh $(ARCH) rust
 

@@ -92,7 +92,7 @@ lock_cache
 "$scripts/setup.sh" "$arch"
 install_python "$plot_python" matplotlib==3.10.7
 "$scripts/trees.sh" series
-"$scripts/root.sh" "$arch"
+"$scripts/root.sh" "$arch" rust
 "$scripts/programs.sh" "$arch"
 for kind in "${kinds[@]}"; do
 	"$scripts/kernel.sh" "$arch" "$kind"

@@ -74,7 +74,7 @@ lock_cache
 "$scripts/setup.sh" "${archs[@]}"
 KCMP_TREE='' "$scripts/trees.sh" series
 for arch in "${archs[@]}"; do
-	"$scripts/root.sh" "$arch"
+	"$scripts/root.sh" "$arch" rust
 done
 mapfile -t commits < <(series_commits)
 last=${#commits[@]}

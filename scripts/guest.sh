@@ -23,9 +23,7 @@
 arch=$1 kind=$2 seconds=$3 log=$4
 shift 4
 image=$(kernel_image "$kind" "$arch")
-
-root=/
-[ "$arch" = "$(uname -m)" ] || root=$cache/root-$arch
+root=$(guest_root "$arch" "$kind")
 
 # vng starts other programs of its kind by name. 9p, for virtiofs is not everywhere,
 # and vng takes a while to find out.
@@ -34,7 +32,8 @@ vng=(vng --run "$image" --cpus "${GUEST_CPUS:-2}" --memory "${GUEST_MEMORY:-1G}"
 	--cwd "$root" --rodir="/mnt=$build/guest/$arch")
 [ -z "${GUEST_QEMU:-}" ] || vng+=("--qemu-opts=$GUEST_QEMU")
 [ -z "${GUEST_APPEND:-}" ] || vng+=(--append "$GUEST_APPEND")
-[ "$root" = / ] || vng+=(--arch "$arch" --root "$root")
+[ "$root" = / ] || vng+=(--root "$root")
+[ "$arch" = "$(uname -m)" ] || vng+=(--arch "$arch")
 
 # boot SECONDS COMMAND...: the output of the command, and its exit status. QEMU
 # opens the outputs more than once: they have to be pipes.

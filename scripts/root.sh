@@ -1,25 +1,33 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# root.sh ARCH: make what a guest of another architecture has as its root: a small
-# Debian, unpacked and not configured, for no program of it can run here.
-#
-# A guest of this machine's architecture has this machine's root, read-only.
+# root.sh ARCH KIND: make what a guest with such a kernel has as its root, if that is not
+# this machine's: a small Debian, unpacked and not configured, for its programs may be
+# those of another architecture.
 
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
+# shellcheck source=scripts/tree.sh
+. "$scripts/tree.sh"
 # shellcheck source=scripts/packages.sh
 . "$scripts/packages.sh"
 
-[ $# -eq 1 ] || die "usage: root.sh ARCH"
-arch=$1
-root=$cache/root-$arch
+[ $# -eq 2 ] || die "usage: root.sh ARCH KIND"
+arch=$1 kind=$2
+root=$(guest_root "$arch" "$kind")
+suite=bookworm packages=udev,iproute2,busybox-static
+case $kind in
+criu*)
+	# The CRIU of older suites does not know the mappings of such a new kernel.
+	suite=trixie packages+=,criu
+	;;
+esac
 
 make_root() {
 	local part=$root.part deb
 	as_root rm -rf "$part" "$root"
-	as_root debootstrap --foreign --arch="$arch" --variant=minbase \
-		--include=udev,iproute2,busybox-static bookworm "$part" "$(mirror)" ||
+	as_root debootstrap --foreign --arch="${arch/x86_64/amd64}" \
+		--variant=minbase --include="$packages" "$suite" "$part" "$(mirror)" ||
 		die "no network: Debian's packages for $arch cannot be fetched"
 	for deb in "$part"/var/cache/apt/archives/*.deb; do
 		as_root dpkg-deb -x "$deb" "$part"
@@ -35,6 +43,7 @@ make_root() {
 	as_root mv "$part" "$root"
 }
 
-[ "$arch" != "$(uname -m)" ] || exit 0
+[ "$root" != / ] || exit 0
 lock_cache
-[ -e "$root/complete" ] || step "root-$arch" "fetching a root file system for $arch guests (Debian)" make_root
+[ -e "$root/complete" ] || step "$(basename "$root")" \
+	"fetching a root file system for $arch guests (Debian $suite: ${packages//,/ })" make_root

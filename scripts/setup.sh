@@ -17,12 +17,12 @@
 # Print the packages that are missing, one a line. Each is known by a command.
 missing_packages() {
 	local need="bc bison flex gcc git make perl rsync ccache flock:util-linux xz:xz-utils
-		udevadm:udev ip:iproute2 ps:procps qemu-system-x86_64:qemu-system-x86"
+		udevadm:udev ip:iproute2 ps:procps debootstrap qemu-system-x86_64:qemu-system-x86"
 	local item arch
 
 	for arch; do
 		[ "$arch" = arm64 ] || continue
-		need+=" debootstrap qemu-system-aarch64:qemu-system-arm
+		need+=" qemu-system-aarch64:qemu-system-arm
 			aarch64-linux-gnu-gcc:gcc-aarch64-linux-gnu"
 		[ -e /usr/aarch64-linux-gnu/include/stdio.h ] || echo libc6-dev-arm64-cross
 	done

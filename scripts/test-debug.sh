@@ -10,6 +10,7 @@
 #   fuzz    millions of calls with any arguments
 #   replay  a million operations, with the same results on each kernel
 #   faults  faults injected into lookups
+#   criu    processes with epoll sets, dumped and restored by CRIU
 #   kunit   the tests inside the kernel, on all architectures
 
 # shellcheck source=scripts/lib.sh
@@ -39,12 +40,14 @@ replay	x86_64:base	replay=1000000
 replay	x86_64:rust	replay=1000000
 replay	arm64:rust	replay=1000000
 faults	x86_64:faults	faults
+criu	x86_64:criu-base	criu=1000 criu=10000
+criu	x86_64:criu	criu=1000 criu=10000 criu=100000
 kunit	um:kunit
 kunit	x86_64:kunit
 kunit	arm64:kunit
 "
 
-[ $# -gt 0 ] || set -- suite churn race fuzz replay faults kunit
+[ $# -gt 0 ] || set -- suite churn race fuzz replay faults criu kunit
 for part; do
 	grep -q "^$part	" <<<"$plan" ||
 		die "unknown part '$part': PARTS are $(awk '{ print $1 }' <<<"$plan" | uniq | xargs)"

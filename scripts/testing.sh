@@ -30,8 +30,10 @@ prepare_guests() {
 	"$scripts/trees.sh" series
 	mapfile -t archs < <(printf '%s\n' "$@" | sed '/:kunit$/d; s/:.*//' | sort -u)
 	for arch in "${archs[@]}"; do
-		"$scripts/root.sh" "$arch"
 		"$scripts/programs.sh" "$arch"
+	done
+	for guest; do
+		[[ $guest == *:kunit ]] || "$scripts/root.sh" "${guest%:*}" "${guest#*:}"
 	done
 	mkdir -p "$results"
 }
@@ -41,7 +43,7 @@ prepare_guests() {
 implementation_of() {
 	case $1 in
 	noepoll | nokcmp) echo none ;;
-	c | rust | debug | kcsan | faults)
+	c | rust | debug | kcsan | faults | criu)
 		if [ ! -e "$(tree_of "$1")/kernel/kcmp_epoll.rs" ]; then
 			echo base
 		elif [ "$1" = c ]; then

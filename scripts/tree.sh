@@ -51,14 +51,16 @@ our_findings() {
 #   debug   as rust, with KASAN, lockdep and the like
 #   kcsan   as rust, with a detector of data races
 #   faults  as rust, with fault injection
+#   criu, criu-base
+#           as rust and base, with what CRIU needs
 #   norust  as c, without Rust
 #   noepoll, nokcmp
 #           as c, without what there is to look up, and without the call
 tree_of() {
 	case $1 in
-	base) echo "$base_tree" ;;
-	c | rust | debug | kcsan | faults | norust | noepoll | nokcmp) echo "$series_tree" ;;
-	*) die "unknown kind of kernel '$1': base, c, rust, debug, kcsan, faults, norust, noepoll or nokcmp" ;;
+	base | criu-base) echo "$base_tree" ;;
+	c | rust | debug | kcsan | faults | criu | norust | noepoll | nokcmp) echo "$series_tree" ;;
+	*) die "unknown kind of kernel '$1': base, c, rust, debug, kcsan, faults, criu, criu-base, norust, noepoll or nokcmp" ;;
 	esac
 }
 
@@ -67,12 +69,21 @@ fragments_of() {
 	local name names=(common "$2")
 	case $1 in
 	base | c) ;;
+	criu-base) names+=(criu) ;;
 	rust | no*) names+=("$1") ;;
 	*) names+=(rust "$1") ;;
 	esac
 	for name in "${names[@]}"; do
 		echo "$top/configs/$name.config"
 	done
+}
+
+# What guests have as their root: that of this machine, read-only, unless it cannot be.
+guest_root() {
+	case $2 in
+	criu*) echo "$cache/root-$1-criu" ;;
+	*) [ "$1" = "$(uname -m)" ] && echo / || echo "$cache/root-$1" ;;
+	esac
 }
 
 # The image to boot of a kind and an architecture.
