@@ -18,7 +18,7 @@ root=$(guest_root "$arch" "$kind")
 suite=bookworm packages=udev,iproute2,busybox-static
 case $kind in
 criu*)
-	# The CRIU of older suites does not know the mappings of such a new kernel.
+	# The CRIU of bookworm is of 2022.
 	suite=trixie packages+=,criu
 	;;
 esac

@@ -40,8 +40,8 @@ replay	x86_64:base	replay=1000000
 replay	x86_64:rust	replay=1000000
 replay	arm64:rust	replay=1000000
 faults	x86_64:faults	faults
-criu	x86_64:criu-base	criu=1000 criu=10000
-criu	x86_64:criu	criu=1000 criu=10000 criu=100000
+criu	x86_64:criu-base	criu criu=1000 criu=10000
+criu	x86_64:criu	criu criu=1000 criu=10000 criu=100000
 kunit	um:kunit
 kunit	x86_64:kunit
 kunit	arm64:kunit

@@ -144,7 +144,7 @@ fn unusable() -> io::Result<Option<String>> {
     }
 }
 
-/// Dumps process `pid`, which ends it, and restores it from that.
+/// Dumps process `pid`, which ends it, and restores it from that, with as many targets.
 fn dump_and_restore(pid: Pid, targets: RawFd) -> Result<(), Failure> {
     let images = Images::new()?;
 
@@ -158,6 +158,8 @@ fn dump_and_restore(pid: Pid, targets: RawFd) -> Result<(), Failure> {
     let restore = begin.elapsed().as_secs_f64();
 
     println!("# CRIU dumped {targets} targets in {dump:.1} s, and restored them in {restore:.1} s");
+    let listed = list_targets(FileOf { pid, fd: EPOLL })?.len();
+    ensure!(listed == targets as usize, "{listed} targets came back");
     Ok(())
 }
 
@@ -177,9 +179,6 @@ fn test(targets: RawFd) -> Result<Done, Failure> {
         let _ = kill(pid);
         return Err(failure);
     }
-
-    let listed = list_targets(FileOf { pid, fd: EPOLL })?.len();
-    ensure!(listed == targets as usize, "{listed} targets came back");
     go_on(pid)?;
     match wait(pid)? {
         0 => Ok(Done::Passed),
