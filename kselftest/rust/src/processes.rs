@@ -82,7 +82,7 @@ pub fn go_on(pid: Pid) -> io::Result<()> {
     cvt(unsafe { libc::kill(pid, libc::SIGCONT) }).map(drop)
 }
 
-/// Makes this process the parent of those that its children leave behind.
+/// Makes this process the parent of what its children leave behind: the one that waits for it.
 pub fn adopt_orphans() -> io::Result<()> {
     // SAFETY: No memory is involved.
     cvt(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) }).map(drop)

@@ -378,12 +378,6 @@ fn start(shared: &'static Shared, process: usize, rng: &mut fastrand::Rng) -> io
     })
 }
 
-/// Makes this process the one that waits for the children of its children that have ended.
-fn adopt_orphans() -> io::Result<()> {
-    // SAFETY: No memory is involved.
-    cvt(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) }).map(drop)
-}
-
 /// A child that has ended, or the child of one, if there is any: its pid and its status. `None` if
 /// none of them has ended.
 fn reap() -> io::Result<Option<(Pid, libc::c_int)>> {
