@@ -1,47 +1,48 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# test-bugs.sh [BUG...]: put each bug of Documentation/bugs/ into a copy of this
-# checkout, and see that the tests which have to find it do. Without a BUG, all.
+# test-bugs.sh [BUG...]: put each bug of kselftest/bugs/ into a kernel, and see that the
+# tests which have to find it do. Without a BUG, all of them.
 
-# shellcheck source=scripts/lib.sh
-. "$(dirname "$0")/lib.sh"
+# shellcheck source=scripts/lib/all.sh
+. "$(dirname "$0")/lib/all.sh"
 
-bugs=$top/Documentation/bugs
-copy=$build/bugs
+bugs=$top/kselftest/bugs
 
-# field BUG NAME: a line of the head of a patch.
-field() {
-	sed -n "/^---/q; s/^$2: //p" "$bugs/$1.patch"
+# put_in BUG: change the tree of the series that the bug is for: that of 3-rust, unless its
+# head says otherwise. A patch may name files of this repository.
+put_in() {
+	local patch=$results/bug-$1.patch series
+	series=$(head_line "$bugs/$1.patch" Series)
+	awk 'NR == FNR { to[$1] = $2; next }
+		/^(diff --git|---|\+\+\+) / {
+			for (i = 2; i <= NF; i++)
+				if (substr($i, 3) in to)
+					$i = substr($i, 1, 2) to[substr($i, 3)]
+		}
+		{ print }' "$top/series/files" "$bugs/$1.patch" >"$patch"
+	apply_diff "$patch" "$trees/${series:-3-rust}"
 }
 
-# A copy of what this checkout has, committed or not.
-make_copy() {
-	local commit
-	commit=$(git -C "$top" stash create)
-	git -C "$top" worktree remove --force "$copy" 2>/dev/null || true
-	rm -rf "$copy"
-	git -C "$top" worktree prune
-	git -C "$top" worktree add -q --force --detach "$copy" "${commit:-HEAD}"
-}
-
-# test_bug BUG: print what was found, and fail if something was not.
+# test_bug BUG: say what was found, and remember in missed if something was not.
 test_bug() {
-	local bug=$1 program status=0 results=$build/results/bug-$1
-	git -C "$copy" checkout -q -- .
-	git -C "$copy" apply "$bugs/$bug.patch" ||
-		die "Documentation/bugs/$bug.patch does not apply: the code has changed"
-	# shellcheck disable=SC2046 # these are words
-	TESTS=$(field "$bug" Tests) "$copy/scripts/test.sh" $(field "$bug" Guests) >"$results" 2>&1 || true
-	for program in $(field "$bug" Red); do
-		if grep -Eq " $program +[0-9]+ passed, [1-9][0-9]* failed" "$results"; then
-			say "$bug: found by $program"
+	local guest program report=$results/bug-$1 gathered=()
+	say "the bug $1: $(head -n 1 "$bugs/$1.patch")"
+	make_series_trees
+	put_in "$1"
+	for guest in $(head_line "$bugs/$1.patch" Guests); do
+		# shellcheck disable=SC2046 # these are words
+		test_in_guest "bug-$1-${guest/:/-}" "$guest" $(head_line "$bugs/$1.patch" Tests)
+	done
+	report_tests >"$report" || true
+	for program in $(head_line "$bugs/$1.patch" Red); do
+		if grep -Eq " $program +[0-9]+ passed, [1-9][0-9]* failed" "$report"; then
+			say "$1: found by $program"
 		else
-			say "$bug: NOT found by $program: see $results"
-			status=1
+			say "$1: NOT found by $program: see $report"
+			missed+=("$1: $program")
 		fi
 	done
-	return $status
 }
 
 if [ $# -eq 0 ]; then
@@ -50,15 +51,15 @@ if [ $# -eq 0 ]; then
 	done
 fi
 for bug; do
-	[ -f "$bugs/$bug.patch" ] || die "no such bug: Documentation/bugs/ has no $bug.patch"
+	[ -f "$bugs/$bug.patch" ] || die "no such bug: kselftest/bugs/ has no $bug.patch"
 done
 
 lock_cache
-mkdir -p "$build/results"
-make_copy
+# shellcheck disable=SC2046 # these are words
+prepare_guests $(for bug; do head_line "$bugs/$bug.patch" Guests; done | xargs -n 1 | sort -u)
 missed=()
 for bug; do
-	test_bug "$bug" || missed+=("$bug")
+	test_bug "$bug"
 done
-[ ${#missed[@]} -eq 0 ] || die "not found by all tests that should: ${missed[*]}"
-git -C "$top" worktree remove --force "$copy"
+make_series_trees
+[ ${#missed[@]} -eq 0 ] || die "not found by all tests that should: $(printf "%s; " "${missed[@]}")"

@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash disable=SC2034,SC2154
 #
-# Which tools are used, once setup.sh has seen to it that they are there.
-# Sourced after lib.sh and tree.sh, not run.
+# Which compilers and tools build the kernels.
 
-# The kernel asks for less: these are what the series is tested with.
+# The kernel asks for less: these are what the series are tested with.
 clang_min=19
 bindgen_pinned=0.72.1
 virtme_pinned=1.42
 
 venv=$cache/virtme-ng-$virtme_pinned
+
+# All trees share what ccache keeps: their build directories are right below them, and
+# thus named by the same relative paths.
+export CCACHE_DIR=$cache/ccache CCACHE_MAXSIZE=10G CCACHE_NOHASHDIR=1 CCACHE_BASEDIR=$cache
 
 # version_ge A B: true if version A is B or newer.
 version_ge() {
@@ -55,8 +58,8 @@ find_bindgen() {
 	return 1
 }
 
-# Print where the sources of Rust's library are; fail if there are none of the
-# version of rustc.
+# Print the directory of the sources of Rust's library that belong to this rustc; fail if
+# there is none.
 find_rust_src() {
 	local path
 	for path in "$(rustc --print sysroot)/lib/rustlib/src/rust/library" \
@@ -69,34 +72,23 @@ find_rust_src() {
 	return 1
 }
 
-# kernel_env TREE COMMAND...: run COMMAND, which builds in a directory of the tree,
-# with our ccache.
-#
-# A build directory right below its tree is named by relative paths alone. Thus
-# two trees share what ccache keeps.
-kernel_env() {
-	local tree=$1
-	shift
-	CCACHE_DIR=$cache/ccache CCACHE_MAXSIZE=10G CCACHE_NOHASHDIR=1 CCACHE_BASEDIR=$tree "$@"
-}
-
 # kernel_make TREE ARCH OUT TARGET...: the kernel's make with these tools, in the
 # directory OUT of the tree.
 kernel_make() {
 	local tree=$1 arch=$2 out=$3
 	shift 3
-	kernel_env "$tree" make -C "$tree" O="$out" ARCH="$arch" "${kernel_options[@]}" \
-		--no-print-directory -j"$(nproc)" "$@"
+	make -C "$tree" O="$out" ARCH="$arch" "${kernel_options[@]}" \
+		LOCALVERSION="-$(series_of "$tree")" --no-print-directory -j"$(nproc)" "$@"
 }
 
-# To be called before kernel_make().
+# Sets what kernel_make() needs.
 find_tools() {
 	local suffix
-	suffix=$(llvm_suffix) || die "no clang $clang_min or newer: run scripts/setup.sh"
-	bindgen=$(find_bindgen) || die "no bindgen: run scripts/setup.sh"
-	rust_src=$(find_rust_src) || die "no rust-src $(rustc_version): run scripts/setup.sh"
+	suffix=$(llvm_suffix) || die "no clang $clang_min or newer: run 'make setup'"
+	bindgen=$(find_bindgen) || die "no bindgen: run 'make setup'"
+	rust_src=$(find_rust_src) || die "no rust-src $(rustc_version): run 'make setup'"
 	llvm=${suffix:-1}
 	clang=clang$suffix
 	kernel_options=(LLVM="$llvm" CC="ccache $clang" BINDGEN="$bindgen" RUST_LIB_SRC="$rust_src"
-		LOCALVERSION= KBUILD_BUILD_TIMESTAMP=@0 KBUILD_BUILD_USER=user KBUILD_BUILD_HOST=host)
+		KBUILD_BUILD_TIMESTAMP=@0 KBUILD_BUILD_USER=user KBUILD_BUILD_HOST=host)
 }

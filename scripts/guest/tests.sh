@@ -1,0 +1,164 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+#
+# tests.sh IMPLEMENTATION SEED PART...: run tests, in the guest, from the directory of
+# this script, and print TAP. A PART is the name of a test, or NAME=LENGTH.
+# IMPLEMENTATION is the lookup that has to answer: base, kcmp, c, rust or none. After the
+# part "if-there", programs that are not there are left out.
+
+cd "$(dirname "$0")" || exit 1
+here=$PWD
+expected=$1 seed=$2
+if_there=
+shift 2
+
+config() {
+	zcat /proc/config.gz | grep -qx "$1"
+}
+
+has_symbol() {
+	grep -qw "$1" /proc/kallsyms
+}
+
+# From what the kernel has. 1-kcmp and 2-eventpoll change the same functions: the release
+# tells from which tree they were built.
+which_implementation() {
+	if ! config CONFIG_KCMP=y || ! config CONFIG_EPOLL=y; then
+		echo none
+	elif ! has_symbol get_epoll_tfile_raw_ptr; then
+		echo rust
+	elif has_symbol get_file_raw_ptr; then
+		echo base
+	else
+		case $(uname -r) in
+		*-1-kcmp) echo kcmp ;;
+		*) echo c ;;
+		esac
+	fi
+}
+
+implementation() {
+	if ! config CONFIG_KCMP=y || ! config CONFIG_EPOLL=y; then
+		echo none
+	elif config CONFIG_KCMP_EPOLL_TFD_RUST=y; then
+		echo rust
+	else
+		case $(uname -r) in
+		*-base) echo base ;;
+		*-1-kcmp) echo kcmp ;;
+		*-2-eventpoll | *-3-rust) echo c ;;
+		esac
+	fi
+}
+
+implementation() {
+	found=$(which_implementation)
+	echo "Linux $(uname -r) $(uname -m): the lookup is that of '$found'"
+	[ "$found" = "$expected" ]
+}
+
+# What was not freed, as the kernel's own detector of leaks sees it. It reports an
+# object once it is some seconds old.
+kmemleak() {
+	leaks=/sys/kernel/debug/kmemleak
+	[ -e $leaks ] || mount -t debugfs debugfs /sys/kernel/debug || return 1
+	sleep 6
+	echo scan >$leaks && echo scan >$leaks || return 1
+	cat $leaks
+	! grep -q . $leaks
+}
+
+# The same stream of operations in each guest: tap.py compares the results.
+replay() {
+	"$here/kcmp_epoll_replay" --record "$1" --seed "$seed" /tmp/stream &&
+		"$here/kcmp_epoll_replay" --replay /tmp/stream
+}
+
+# The race has to be lost on the base, for both types: the test finds the bug.
+lost_race() {
+	"$here/kcmp_race_test" >/tmp/output 2>&1
+	sed 's/^/# /' /tmp/output
+	echo "TAP version 13"
+	echo "1..2"
+	number=0
+	for type in file epoll; do
+		number=$((number + 1))
+		grep -q "^not ok .*race\.$type" /tmp/output || printf 'not '
+		echo "ok $number kcmp_race_test finds the bug of the base: $type"
+	done
+}
+
+# one TEXT COMMAND...: a command that does not print TAP, as one test.
+one() {
+	text=$1
+	shift
+	echo "TAP version 13"
+	echo "1..1"
+	"$@" >/tmp/output 2>&1
+	status=$?
+	sed 's/^/# /' /tmp/output
+	if [ $status -eq 0 ]; then
+		echo "ok 1 $text"
+	else
+		echo "not ok 1 $text"
+	fi
+	return $status
+}
+
+# run NAME COMMAND...
+run() {
+	name=$1
+	shift
+	echo "# begin $name"
+	"$@" 2>&1
+	echo "# end $name $?"
+}
+
+# Earlier commits of the series do not have all programs.
+absent() {
+	[ -n "$if_there" ] && [ ! -x "$here/$1" ]
+}
+
+# program NAME ARGUMENT...
+program() {
+	name=$1
+	shift
+	! absent "$name" || return 0
+	run "$name" "$here/$name" "$@"
+}
+
+# kcmp_test writes a file where it runs.
+cd /tmp || exit 1
+for part; do
+	length=${part#*=}
+	case $part in
+	if-there) if_there=yes ;;
+	implementation) run implementation one "the lookup is that of '$expected'" implementation ;;
+	kcmp) program kcmp_test ;;
+	tfd) program kcmp_epoll_tfd_test ;;
+	tfd32) program kcmp_epoll_tfd_test_32 ;;
+	race=*)
+		export KCMP_RACE_CALLS="$length" KCMP_RACE_SECONDS=900
+		if [ "$expected" = base ]; then run kcmp_race_test lost_race; else program kcmp_race_test; fi
+		;;
+	model=*) program kcmp_epoll_model_test --steps "$length" --seed "$seed" ;;
+	fuzz=*) program kcmp_epoll_fuzz_test --calls "$length" --seed "$seed" ;;
+	replay=*) run kcmp_epoll_replay replay "$length" ;;
+	churn=*) program kcmp_epoll_churn_test --seconds "$length" --seed "$seed" ;;
+	faults) program kcmp_epoll_faults_test ;;
+	lsepoll)
+		program lsepoll_test
+		run lsepoll one "lsepoll --demo finds each file" "$here/lsepoll" --demo
+		;;
+	example) absent kcmp_example || run kcmp_example one "the example of the documentation" "$here/kcmp_example" ;;
+	wakeup) program epoll_wakeup_test ;;
+	criu) run criu one "CRIU has what it needs" criu check ;; # else its tests are skipped
+	criu=*) program kcmp_epoll_criu_test --entries "$length" ;;
+	same-fd=*) program kcmp_epoll_criu_test --same-fd --entries "$length" ;;
+	stress-ng=*) run stress-ng "$here/others.sh" stress_ng "$length" ;;
+	zdtm) run zdtm "$here/others.sh" zdtm ;;
+	kmemleak) run kmemleak one "nothing leaked" kmemleak ;;
+	*) run "$part" one "a test of this name" false ;;
+	esac
+done
+echo "# end of all tests"
