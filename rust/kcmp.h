@@ -7,11 +7,13 @@
 
 struct task_struct;
 
-/* Implemented in kernel/kcmp.c */
+/* kernel/kcmp.c */
 int kcmp_ptr(void *v1, void *v2, enum kcmp_type type);
 
-/* Implemented in kernel/kcmp_epoll.rs */
+#ifdef CONFIG_KCMP_EPOLL_TFD_RUST
+/* kernel/kcmp_epoll.rs */
 int kcmp_epoll_target(struct task_struct *task1, struct task_struct *task2,
 		      unsigned long idx1, struct kcmp_epoll_slot __user *uslot);
+#endif
 
 #endif /* _LINUX_KCMP_H */

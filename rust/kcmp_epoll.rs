@@ -2,12 +2,8 @@
 
 //! The lookup behind `KCMP_EPOLL_TFD` of kcmp(2).
 //!
-//! Called from [`kernel/kcmp.c`](srctree/kernel/kcmp.c), which finds the tasks and asks for the
-//! permission; takes the place of its function of the same name.
-//!
-//! Unlike there, the answer is exact: both files stay pinned, and they are compared while the
-//! target is locked in its interest set. Thus no file can be released, and its memory used for
-//! another file, between the moment it is found and the moment it is compared.
+//! [`kernel/kcmp.c`](srctree/kernel/kcmp.c), which finds the tasks and checks the permissions, calls
+//! it in place of its own function of the same name.
 
 use core::mem::offset_of;
 use kernel::{
@@ -21,10 +17,7 @@ use kernel::{
         RemoteFile, //
     },
     prelude::*,
-    task::{
-        cond_resched,
-        Task, //
-    },
+    task::Task,
     uaccess::{
         UserPtr,
         UserSlice, //
@@ -41,42 +34,40 @@ const _: () = {
     assert!(offset_of!(bindings::kcmp_epoll_slot, toff) == 2 * size_of::<u32>());
 };
 
-/// How many targets to pass before others may run: some ten microseconds.
-const STEPS: usize = 1024;
-
-/// Compares file `idx1` of `task1` with the target that the slot at `uslot` stands for, in an epoll
-/// file of `task2`.
+/// Compares file `idx1` of `task1` with the target file of an entry, which the slot at `uslot`
+/// names, of an epoll file of `task2`.
 ///
-/// Returns 0, 1 or 2, as `KCMP_FILE` does for two files. The errors, in the order in which they are
-/// checked:
+/// Returns 0, 1 or 2, as `KCMP_FILE` does for two files. Errors are checked in this order:
 ///
 /// - `EFAULT`: the slot cannot be read.
 /// - `EBADF`: `idx1` is not open in `task1`, or `efd` is not open in `task2`.
 /// - `EINVAL`: `efd` is not an epoll file.
-/// - `ENOENT`: the interest set has no more than `toff` targets with the number `tfd`.
+/// - `ENOENT`: the interest list has at most `toff` entries that were added as `tfd`.
 fn compare(task1: &Task, task2: &Task, idx1: c_ulong, uslot: UserPtr) -> Result<c_int> {
     let [efd, tfd, toff] = UserSlice::new(uslot, size_of::<Slot>())
         .reader()
         .read::<Slot>()?;
 
-    // Like in C, only the low 32 bits of `idx1` count.
+    // As in C, only the low 32 bits of `idx1` count.
     let file = RemoteFile::fget_task(task1, idx1 as u32)?;
     let epoll_file = RemoteFile::fget_task(task2, efd)?;
 
-    let set = EventPoll::from_file(&epoll_file)?.lock();
-    let mut targets = set.targets(tfd as c_int);
-    let mut skip = toff as usize;
-    while skip > 0 {
-        let steps = skip.min(STEPS);
-        targets.nth(steps - 1).ok_or(ENOENT)?;
-        skip -= steps;
-        cond_resched();
-    }
+    EventPoll::from_file(&epoll_file)?.with_interest_list(|list| {
+        let target = list.target(tfd as c_int, toff as usize).ok_or(ENOENT)?;
 
-    Ok(targets.next().ok_or(ENOENT)?.kcmp(&file))
+        // SAFETY: `kcmp_ptr()` compares the addresses and does not read what they point at. `target`
+        // exists until it has returned.
+        Ok(unsafe {
+            bindings::kcmp_ptr(
+                file.as_ptr().cast(),
+                target.file_ptr().cast(),
+                bindings::kcmp_type_KCMP_FILE,
+            )
+        })
+    })
 }
 
-/// C entry point of the lookup. See [`compare`] for what is returned; errors are negative.
+/// C entry point of the lookup. See [`compare`] for the results; errors are negative.
 ///
 /// # Safety
 ///

@@ -1,16 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Epoll files and their interest sets.
+//! Epoll instances and their interest lists.
+//!
+//! An entry of an interest list is a file and the fd under which it was added. The fd may have been
+//! closed or reused since: several entries can have the same fd, and only the entry tells the file.
 //!
 //! C source: [`fs/eventpoll.c`](srctree/fs/eventpoll.c), whose private structures are in
 //! [`fs/eventpoll.h`](srctree/fs/eventpoll.h).
-//!
-//! An epoll file watches the *targets* of its *interest set*. A target is a pair of a file and the
-//! number it had when it was added, its *tfd*. Several targets may have the same number, since the
-//! number of a file that lives on elsewhere can be used for another file.
-//!
-//! [`EventPoll::lock`] is the only way to the interest set, and whatever is learnt from it borrows
-//! from the lock. Thus an address that is used after the lock is released does not compile.
 //!
 //! # Examples
 //!
@@ -20,11 +16,10 @@
 //!     RemoteFile, //
 //! };
 //!
-//! /// Tells whether `epoll_file` watches `file` under the number `tfd`.
-//! fn is_watched(epoll_file: &RemoteFile, file: &RemoteFile, tfd: i32) -> Result<bool> {
-//!     let set = EventPoll::from_file(epoll_file)?.lock();
-//!     let watched = set.targets(tfd).any(|target| target.kcmp(file) == 0);
-//!     Ok(watched)
+//! /// Counts the entries of `epoll_file` that were added as `tfd`.
+//! fn count_entries(epoll_file: &RemoteFile, tfd: i32) -> Result<usize> {
+//!     let ep = EventPoll::from_file(epoll_file)?;
+//!     Ok(ep.with_interest_list(|list| (0..).take_while(|&n| list.target(tfd, n).is_some()).count()))
 //! }
 //! ```
 
@@ -37,10 +32,7 @@ use crate::{
         crbtree_create,
         CRbTree, //
     },
-    sync::{
-        Mutex,
-        MutexGuard, //
-    },
+    sync::Mutex,
     types::Opaque, //
 };
 use core::mem::offset_of;
@@ -59,7 +51,7 @@ impl EventPoll {
     /// Returns the epoll instance of `file`.
     ///
     /// Fails with [`EINVAL`] if `file` is not an epoll file.
-    #[inline]
+    // Not inline: `is_file_epoll()` is not exported to modules.
     pub fn from_file(file: &RemoteFile) -> Result<&EventPoll> {
         // SAFETY: `file` is a valid `struct file`, since the shared reference guarantees a nonzero
         // refcount.
@@ -67,41 +59,39 @@ impl EventPoll {
             return Err(EINVAL);
         }
 
-        // SAFETY: `file` is valid. The field `private_data` of an epoll file is set before anybody
-        // can see the file, and never changes.
+        // SAFETY: `file` is valid. The field `private_data` of an epoll file is set before the file
+        // is visible to anybody else, and never changes.
         let ep = unsafe { (*file.as_ptr()).private_data };
 
         // INVARIANT: `private_data` of an epoll file is what `ep_alloc()` set up.
         //
-        // SAFETY: The epoll file keeps a reference to its `struct eventpoll` until it is released,
-        // which the refcount behind the shared reference `file` rules out while the returned
-        // reference exists. `EventPoll` is `#[repr(transparent)]`.
+        // SAFETY: The epoll file holds a reference to its `struct eventpoll` until it is released,
+        // which `file` prevents for as long as the returned reference exists. `EventPoll` is
+        // `#[repr(transparent)]`.
         Ok(unsafe { &*ep.cast() })
     }
 
-    /// Takes `ep->mtx` and gives access to the interest set. The lock is released when the returned
-    /// value is dropped.
+    /// Calls `f` with the interest list, under `ep->mtx`.
     ///
-    /// This function may sleep. The caller must not hold the lock of another epoll instance: their
-    /// order is the nesting of the instances (see "Locking" in `fs/eventpoll.c`).
+    /// May sleep. `f` must not lock another epoll instance: the order of these locks is the nesting
+    /// of the instances (see "Locking" in `fs/eventpoll.c`), which is not known here. Lockdep
+    /// reports the second lock as recursive.
     #[inline]
-    pub fn lock(&self) -> InterestSet<'_> {
+    pub fn with_interest_list<R>(&self, f: impl FnOnce(&mut InterestList<'_>) -> R) -> R {
         // SAFETY: `self` is a valid `struct eventpoll`; only the address of the field is taken.
         let mtx = unsafe { &raw mut (*self.0.get()).mtx };
 
-        // SAFETY: `ep_alloc()` has initialised the mutex, per type invariants, and it is valid as
-        // long as `self` is.
+        // SAFETY: `ep_alloc()` has initialised the mutex, per type invariants, and it is valid for
+        // as long as `self` is.
         let mutex = unsafe { Mutex::from_raw(mtx) };
 
-        // INVARIANT: The guard is that of `self`.
-        InterestSet {
-            ep: self,
-            _guard: mutex.lock(),
-        }
+        let _guard = mutex.lock();
+        // INVARIANT: The guard lives until `f` has returned.
+        f(&mut InterestList(self))
     }
 }
 
-/// An entry of the interest set.
+/// An entry of an interest list.
 ///
 /// Wraps the kernel's `struct epitem`.
 ///
@@ -112,87 +102,113 @@ impl EventPoll {
 struct EpItem(Opaque<bindings::epitem>);
 
 impl EpItem {
-    /// Returns the number under which the target was added, `epi->ffd.fd`.
+    /// Returns the fd under which the entry was added, `epi->ffd.fd`.
     #[inline]
     fn tfd(&self) -> c_int {
-        // SAFETY: The entry is valid, and `ffd` never changes once it is linked.
+        // SAFETY: An entry is freed after it was unlinked. This one is linked, per type invariants.
+        // `ffd` never changes.
         unsafe { (*self.0.get()).ffd.fd }
-    }
-
-    /// Returns the address of the target's file, `epi->ffd.file`.
-    #[inline]
-    fn file(&self) -> *mut bindings::file {
-        // SAFETY: The entry is valid, and `ffd` never changes once it is linked.
-        unsafe { (*self.0.get()).ffd.file }
     }
 }
 
-/// The interest set of an epoll instance, locked.
+/// The interest list of an epoll instance, under `ep->mtx`.
 ///
 /// # Invariants
 ///
-/// `ep->mtx` of `ep` is held as long as this value exists.
-pub struct InterestSet<'a> {
-    ep: &'a EventPoll,
-    _guard: MutexGuard<'a, ()>,
-}
+/// - `ep->mtx` is held for as long as this value exists.
+/// - `ep->cursor` is null or an entry that is linked in the tree, and then `ep->cursor_toff` is the
+///   count of entries before it that have the same fd. C code resets it where the tree changes.
+pub struct InterestList<'a>(&'a EventPoll);
 
-impl InterestSet<'_> {
-    /// Returns the tree of entries, ordered by number and, within one number, by file address.
+impl InterestList<'_> {
+    /// Returns the tree of entries, sorted by fd, then by file address.
     #[inline]
     fn tree(&self) -> &CRbTree<EpItem, { offset_of!(bindings::epitem, __bindgen_anon_1.rbn) }> {
-        // SAFETY: `ep` is a valid `struct eventpoll`; only the address of the field is taken.
-        let root = unsafe { &raw mut (*self.ep.0.get()).rbr };
+        // SAFETY: `self.0` is a valid `struct eventpoll`; only the address of the field is taken.
+        let root = unsafe { &raw mut (*self.0 .0.get()).rbr.rb_root };
 
-        // SAFETY: `ep_alloc()` has initialised the tree, and its items are of type `struct epitem`,
-        // linked by `rbn`, over which `EpItem` is `#[repr(transparent)]`. `ep->mtx` protects the
-        // tree from changes, and is held as long as `self` is borrowed.
+        // SAFETY: `ep_alloc()` has initialised the tree. Its items are of type `struct epitem`,
+        // linked by `rbn`, and `EpItem` is `#[repr(transparent)]` over it. Both `ep_insert()` and
+        // `ep_remove()` change the tree under `ep->mtx`, and only the latter leads to the release
+        // of an item: while `self` is borrowed, the tree does not change, and the items are live.
         unsafe { crbtree_create!(root, EpItem, bindings::epitem, __bindgen_anon_1.rbn) }
     }
 
-    /// Returns all targets with the number `tfd`, in the order of their file addresses.
+    /// Returns the entry that the last lookup has found, and its toff.
+    #[inline]
+    fn cursor(&self) -> Option<(&EpItem, usize)> {
+        #[cfg(CONFIG_KCMP)]
+        {
+            let ep = self.0 .0.get();
+            // SAFETY: `ep` is valid, and both fields are protected by `ep->mtx`, which is held.
+            let (cursor, toff) = unsafe { ((*ep).cursor, (*ep).cursor_toff) };
+            // SAFETY: Null or a linked entry, per type invariants, which is live while `self` is
+            // borrowed.
+            let entry = unsafe { cursor.cast::<EpItem>().as_ref() }?;
+            Some((entry, toff))
+        }
+        #[cfg(not(CONFIG_KCMP))]
+        None
+    }
+
+    /// Sets what [`InterestList::cursor`] returns.
+    #[inline]
+    fn set_cursor(&self, _entry: &EpItem, _toff: usize) {
+        #[cfg(CONFIG_KCMP)]
+        {
+            let ep = self.0 .0.get();
+            // INVARIANT: `_entry` is linked, per its type invariants, and `_toff` is its place.
+            //
+            // SAFETY: `ep` is valid, and both fields are protected by `ep->mtx`, which is held.
+            unsafe {
+                (*ep).cursor = _entry.0.get();
+                (*ep).cursor_toff = _toff;
+            }
+        }
+    }
+
+    /// Returns the target of the entry that was added as `tfd` and has `toff` other entries of that
+    /// fd before it, [`None`] if there is no such entry.
     ///
-    /// The n-th of them, counted from 0, is the one that `toff` = n of `struct kcmp_epoll_slot`
-    /// stands for. Their order is that of `/proc/PID/fdinfo/EFD`.
-    ///
-    /// Finding the first one is O(log n) in the size of the set, and so is at worst each further
-    /// step; a walk over all of them is linear.
+    /// The order is that of `/proc/PID/fdinfo/EFD`. With `CONFIG_KCMP`, going through the entries of
+    /// one fd in ascending order takes constant time for each; any other lookup is
+    /// O(log n + `toff`) in the length of the list.
     ///
     /// Mirrors `ep_find_tfd()` in `fs/eventpoll.c`.
     #[inline]
-    pub fn targets(&self, tfd: c_int) -> impl Iterator<Item = Target<'_>> {
-        self.tree()
-            .lower_bound(move |item| item.tfd() < tfd)
-            .take_while(move |item| item.tfd() == tfd)
-            .map(Target)
+    pub fn target(&mut self, tfd: c_int, toff: usize) -> Option<Target<'_>> {
+        let tree = self.tree();
+        let (entries, at) = match self.cursor() {
+            // SAFETY: The cursor is linked in this tree, per type invariants.
+            Some((entry, at)) if entry.tfd() == tfd && at <= toff => {
+                (unsafe { tree.iter_from(entry) }, at)
+            }
+            _ => (tree.lower_bound(|entry| entry.tfd() < tfd), 0),
+        };
+        let entry = entries
+            .take_while(|entry| entry.tfd() == tfd)
+            .nth(toff - at)?;
+
+        self.set_cursor(entry, toff);
+        Some(Target(entry))
     }
 }
 
-/// A target in a locked interest set.
-///
-/// The file that it stands for is not pinned: it may be about to be released, with
-/// `eventpoll_release_file()` waiting for the lock that the [`InterestSet`] holds. Its address is
-/// valid for comparison, and for nothing else.
+/// What an entry of an interest list refers to, under `ep->mtx`.
 pub struct Target<'a>(&'a EpItem);
 
 impl Target<'_> {
-    /// Compares `file` with the file of this target, as kcmp(2) does for `KCMP_FILE`.
+    /// Returns the address of the target file, `epi->ffd.file`.
     ///
-    /// Returns 0 if they are the same, 1 if `file` comes first in the order of `KCMP_FILE`, 2 if it
-    /// comes last. Since `file` is pinned and the target is locked, the answer is true when it is
-    /// given.
+    /// # Safety
     ///
-    /// Mirrors the end of `kcmp_epoll_target()` in `kernel/kcmp.c`.
+    /// There is no reference to the file: it may be about to be released, once
+    /// `eventpoll_release_file()` gets `ep->mtx`. The caller must only compare the address, and only
+    /// while `self` exists.
     #[inline]
-    pub fn kcmp(&self, file: &RemoteFile) -> c_int {
-        // SAFETY: `kcmp_ptr()` compares the addresses and does not read what they point at.
-        unsafe {
-            bindings::kcmp_ptr(
-                file.as_ptr().cast(),
-                self.0.file().cast(),
-                bindings::kcmp_type_KCMP_FILE,
-            )
-        }
+    pub unsafe fn file_ptr(&self) -> *mut bindings::file {
+        // SAFETY: The entry is linked, thus live, per type invariants. `ffd` never changes.
+        unsafe { (*self.0 .0.get()).ffd.file }
     }
 }
 
@@ -205,43 +221,42 @@ mod tests {
         prelude::*,
         sync::static_lock_class, //
     };
-    use core::ptr;
+    use core::{
+        cell::Cell,
+        ptr, //
+    };
 
-    /// An epoll instance, of which there is as much as this module reads: the mutex and the tree.
+    /// An epoll instance with as much as this module reads: the mutex, the tree and the cursor.
     ///
     /// # Invariants
     ///
-    /// `ep->rbr` is a tree of nodes in `items`, none of which moves: the vector does not change.
+    /// `ep->rbr` is the tree of those `items` whose flag is set. Neither vector changes its length.
     #[pin_data]
     struct Fixture {
         #[pin]
         ep: Opaque<bindings::eventpoll>,
         items: KVec<Opaque<bindings::epitem>>,
-        /// What has to be in the set, in this order: numbers, and addresses of files.
-        targets: KVec<(c_int, usize)>,
+        linked: KVec<Cell<bool>>,
     }
 
     impl Fixture {
-        /// Inserts these targets, and erases the first few of them again.
-        ///
-        /// There are no files at the addresses.
-        fn new(inserted: &[(c_int, usize)], erased: usize) -> Result<Pin<KBox<Self>>> {
-            let mut targets = KVec::new();
-            targets.extend_from_slice(&inserted[erased..], GFP_KERNEL)?;
-            targets.sort_unstable();
-
+        /// Makes these entries, pairs of an fd and a file address, and links the first `linked` of
+        /// them. There are no files at the addresses.
+        fn new(entries: &[(c_int, usize)], linked: usize) -> Result<Pin<KBox<Self>>> {
             let mut items = KVec::new();
-            for &(fd, file) in inserted {
+            let mut flags = KVec::new();
+            for &(fd, file) in entries {
                 let mut epi = bindings::epitem::default();
                 epi.ffd.fd = fd;
                 epi.ffd.file = ptr::without_provenance_mut(file);
                 items.push(Opaque::new(epi), GFP_KERNEL)?;
+                flags.push(Cell::new(false), GFP_KERNEL)?;
             }
 
-            // INVARIANT: The tree is empty, and `items` is complete.
+            // INVARIANT: The tree is empty, and no flag is set.
             let init = pin_init!(Self {
-                // SAFETY: `ep` is valid for writes, and stays where it is. The name and the key of
-                // the mutex are static.
+                // SAFETY: `ep` is valid for writes, and does not move. The name and the key of the
+                // mutex are static.
                 ep <- Opaque::ffi_init(|ep: *mut bindings::eventpoll| unsafe {
                     ep.write(bindings::eventpoll::default());
                     bindings::__mutex_init(
@@ -251,78 +266,119 @@ mod tests {
                     );
                 }),
                 items,
-                targets,
+                linked: flags,
             });
             let fixture = KBox::pin_init(init, GFP_KERNEL)?;
-            for item in &fixture.items {
-                fixture.insert(item);
-            }
-            for item in &fixture.items[..erased] {
-                // SAFETY: All items are in the tree; each is erased once.
-                unsafe {
-                    bindings::rb_erase(
-                        &raw mut (*item.get()).__bindgen_anon_1.rbn,
-                        &raw mut (*fixture.ep.get()).rbr,
-                    );
-                }
-            }
+            (0..linked).for_each(|i| fixture.insert(i));
             Ok(fixture)
         }
 
         fn ep(&self) -> &EventPoll {
-            // INVARIANT: The mutex and the tree are set up as by `ep_alloc()`.
+            // INVARIANT: The mutex, the tree and the cursor are set up as by `ep_alloc()`.
             //
             // SAFETY: `ep` is valid, and `EventPoll` is `#[repr(transparent)]` over it.
             unsafe { &*(&raw const self.ep).cast() }
         }
 
-        /// Links an item of `items` as `ep_insert()` does: by number, then by file address.
-        fn insert(&self, item: &Opaque<bindings::epitem>) {
-            // SAFETY: `rbr` is a valid tree of items, per type invariants. `item` is not in it yet,
-            // and is linked where the descent for its key ends.
+        /// Returns the fd and the file address of an entry.
+        fn key(&self, i: usize) -> (c_int, usize) {
+            // SAFETY: The items are valid, and their keys do not change.
+            let key = unsafe { (*self.items[i].get()).ffd };
+            (key.fd, { key.file }.addr())
+        }
+
+        fn reset_cursor(&self) {
+            #[cfg(CONFIG_KCMP)]
+            // SAFETY: `ep` is valid, and no other thread uses it.
+            unsafe {
+                (*self.ep.get()).cursor = ptr::null_mut();
+            }
+        }
+
+        /// Links an entry that is not linked, as `ep_rbtree_insert()` does.
+        fn insert(&self, i: usize) {
+            assert!(!self.linked[i].replace(true));
+            self.reset_cursor();
+            // SAFETY: `rbr` is a valid tree of items, per type invariants. The item is not in it, and
+            // is linked where the descent for its key ends.
             unsafe {
                 let key = |epi: *mut bindings::epitem| ((*epi).ffd.fd, (*epi).ffd.file);
-                let epi = item.get();
+                let epi = self.items[i].get();
                 let root = &raw mut (*self.ep.get()).rbr;
                 let mut parent = ptr::null_mut();
-                let mut link = &raw mut (*root).rb_node;
+                let mut link = &raw mut (*root).rb_root.rb_node;
+                let mut leftmost = true;
                 while !(*link).is_null() {
                     parent = *link;
                     let other = container_of!(parent, bindings::epitem, __bindgen_anon_1.rbn);
                     link = if key(epi) < key(other) {
                         &raw mut (*parent).rb_left
                     } else {
+                        leftmost = false;
                         &raw mut (*parent).rb_right
                     };
                 }
                 let node = &raw mut (*epi).__bindgen_anon_1.rbn;
                 bindings::rb_link_node(node, parent, link);
-                bindings::rb_insert_color(node, root);
-            }
-        }
-
-        /// Compares the lookup of each number, and each place within it, with a plain scan.
-        fn check(&self) -> Result {
-            let set = self.ep().lock();
-            self.check_number(&set, c_int::MIN)?;
-            for tfd in -2..20 {
-                self.check_number(&set, tfd)?;
-            }
-            self.check_number(&set, c_int::MAX)
-        }
-
-        fn check_number(&self, set: &InterestSet<'_>, tfd: c_int) -> Result {
-            let mut scan = self.targets.iter().filter(|target| target.0 == tfd);
-            for toff in 0.. {
-                let found = set.targets(tfd).nth(toff);
-                let found = found.map(|target| target.0.file().addr());
-                let expected = scan.next().map(|target| target.1);
-                if found != expected {
-                    pr_err!("tfd {tfd} toff {toff} is {found:x?}, not {expected:x?}\n");
-                    return Err(EINVAL);
+                bindings::rb_insert_color(node, &raw mut (*root).rb_root);
+                if leftmost {
+                    (*root).rb_leftmost = node;
                 }
-                if expected.is_none() {
-                    break;
+            }
+        }
+
+        /// Unlinks an entry, as `ep_remove_epi()` does.
+        fn erase(&self, i: usize) {
+            assert!(self.linked[i].replace(false));
+            self.reset_cursor();
+            // SAFETY: The item is in the tree, per type invariants.
+            unsafe {
+                let root = &raw mut (*self.ep.get()).rbr;
+                let node = &raw mut (*self.items[i].get()).__bindgen_anon_1.rbn;
+                if (*root).rb_leftmost == node {
+                    (*root).rb_leftmost = bindings::rb_next(node);
+                }
+                bindings::rb_erase(node, &raw mut (*root).rb_root);
+            }
+        }
+
+        fn lookup(&self, tfd: c_int, toff: usize) -> Option<usize> {
+            self.ep().with_interest_list(|list| {
+                let target = list.target(tfd, toff)?;
+                // SAFETY: Only the address is used. There is no file, and nobody frees the entry.
+                Some(unsafe { target.file_ptr() }.addr())
+            })
+        }
+
+        /// Does what `lookup()` does by a plain scan.
+        fn scan(&self, tfd: c_int, toff: usize) -> Option<usize> {
+            let files = || {
+                (0..self.items.len())
+                    .filter(|&i| self.linked[i].get())
+                    .map(|i| self.key(i))
+                    .filter(|key| key.0 == tfd)
+                    .map(|key| key.1)
+            };
+            files().find(|&file| files().filter(|&other| other < file).count() == toff)
+        }
+
+        fn check(&self, tfd: c_int, toff: usize) -> Result {
+            let (found, expected) = (self.lookup(tfd, toff), self.scan(tfd, toff));
+            if found != expected {
+                pr_err!("tfd {tfd} toff {toff} is {found:x?}, not {expected:x?}\n");
+                return Err(EINVAL);
+            }
+            Ok(())
+        }
+
+        /// Checks each lookup that finds an entry, in ascending order, each fd until it ends.
+        fn check_all(&self) -> Result {
+            for tfd in (-2..20).chain([c_int::MIN, c_int::MAX]) {
+                for toff in 0.. {
+                    self.check(tfd, toff)?;
+                    if self.scan(tfd, toff).is_none() {
+                        break;
+                    }
                 }
             }
             Ok(())
@@ -342,65 +398,116 @@ mod tests {
         }
     }
 
+    /// Entries that share an fd, between others.
+    const SHARED: [(c_int, usize); 7] = [
+        (2, 0x5000),
+        (3, 0),
+        (3, 0x1000),
+        (3, 0x2000),
+        (3, usize::MAX),
+        (4, 0),
+        (4, 0x3000),
+    ];
+
     #[test]
     fn empty() -> Result {
-        Fixture::new(&[], 0)?.check()
+        Fixture::new(&[], 0)?.check_all()
     }
 
     #[test]
-    fn one_target() -> Result {
+    fn one_entry() -> Result {
         for fd in -1..4 {
-            Fixture::new(&[(fd, 0x1000)], 0)?.check()?;
+            Fixture::new(&[(fd, 0x1000)], 1)?.check_all()?;
         }
         Ok(())
     }
 
     #[test]
-    fn one_number() -> Result {
-        Fixture::new(&[(3, 0x2000), (3, usize::MAX), (3, 0x1000), (3, 0)], 0)?.check()
+    fn shared_fds() -> Result {
+        Fixture::new(&SHARED, SHARED.len())?.check_all()
     }
 
     #[test]
-    fn ends_of_numbers() -> Result {
-        let numbers = [0, c_int::MAX, -1, c_int::MIN, 1, -2, 19];
-        for n in 0..=numbers.len() {
-            let targets = numbers.map(|fd| (fd, 0x1000));
-            Fixture::new(&targets[..n], 0)?.check()?;
+    fn ends_of_fds() -> Result {
+        let entries = [0, c_int::MAX, -1, c_int::MIN, 1, -2, 19].map(|fd| (fd, 0x1000));
+        for n in 0..=entries.len() {
+            Fixture::new(&entries, n)?.check_all()?;
+        }
+        Ok(())
+    }
+
+    /// Any lookup after any other one.
+    #[test]
+    fn cursor() -> Result {
+        let fixture = Fixture::new(&SHARED, SHARED.len())?;
+        let lookups = || (1..6).flat_map(|tfd| (0..6).map(move |toff| (tfd, toff)));
+        for (first_tfd, first_toff) in lookups() {
+            for (tfd, toff) in lookups() {
+                fixture.check(first_tfd, first_toff)?;
+                fixture.check(tfd, toff)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The tree changes before, at and behind the cursor.
+    #[test]
+    fn cursor_is_reset() -> Result {
+        for changed in 0..SHARED.len() {
+            let fixture = Fixture::new(&SHARED, SHARED.len())?;
+            for toff in 0..5 {
+                fixture.check(3, toff)?;
+                fixture.erase(changed);
+                fixture.check(3, toff)?;
+                fixture.check_all()?;
+                fixture.check(3, toff)?;
+                fixture.insert(changed);
+                fixture.check(3, toff)?;
+                fixture.check_all()?;
+            }
         }
         Ok(())
     }
 
     #[test]
     fn random() -> Result {
-        for seed in 0..1000 {
+        for seed in 0..50 {
             let mut random = Random(seed);
-            let mut targets = KVec::new();
-            for _ in 0..random.below(100) {
-                let target = (random.below(18) as c_int, random.below(1000));
+            let mut entries = KVec::new();
+            for _ in 0..1 + random.below(60) {
+                let entry = (random.below(18) as c_int, random.below(1000));
                 // As `epoll_ctl()`, which fails with `EEXIST`.
-                if !targets.contains(&target) {
-                    targets.push(target, GFP_KERNEL)?;
+                if !entries.contains(&entry) {
+                    entries.push(entry, GFP_KERNEL)?;
                 }
             }
-            let erased = random.below(targets.len() + 1);
-            Fixture::new(&targets, erased)?
-                .check()
-                .inspect_err(|_| pr_err!("the seed was {seed}\n"))?;
+            let fixture = Fixture::new(&entries, random.below(entries.len() + 1))?;
+            for _ in 0..200 {
+                let i = random.below(entries.len());
+                match random.below(8) {
+                    0 if fixture.linked[i].get() => fixture.erase(i),
+                    0 => fixture.insert(i),
+                    _ => fixture
+                        .check(random.below(18) as c_int, random.below(5))
+                        .inspect_err(|_| pr_err!("the seed was {seed}\n"))?,
+                }
+            }
+            fixture.check_all()?;
         }
         Ok(())
     }
 
     #[test]
     fn lock_is_held_and_released() -> Result {
-        let fixture = Fixture::new(&[(3, 0x1000)], 0)?;
+        let fixture = Fixture::new(&SHARED, SHARED.len())?;
         // SAFETY: The fixture has initialised the mutex, and outlives the reference.
         let mutex = unsafe { Mutex::from_raw(&raw mut (*fixture.ep.get()).mtx) };
 
-        let set = fixture.ep().lock();
-        assert!(mutex.try_lock().is_none());
-        assert_eq!(set.targets(3).count(), 1);
-        assert!(mutex.try_lock().is_none());
-        drop(set);
+        fixture.ep().with_interest_list(|list| {
+            assert!(mutex.try_lock().is_none());
+            assert!(list.target(3, 1).is_some());
+            assert!(mutex.try_lock().is_none());
+        });
         assert!(mutex.try_lock().is_some());
         Ok(())
     }

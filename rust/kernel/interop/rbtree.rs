@@ -83,7 +83,7 @@
 //!
 //! assert!(tree.iter().map(Item::key).eq([10, 20, 30]));
 //!
-//! // The first item that is not before 20, and all that follow.
+//! // The first item that is not before 20, and all behind it.
 //! assert!(tree.lower_bound(|item| item.key() < 20).map(Item::key).eq([20, 30]));
 //! assert!(tree.lower_bound(|item| item.key() < 31).next().is_none());
 //! ```
@@ -107,8 +107,8 @@ use crate::{
 ///
 /// # Invariants
 ///
-/// - The underlying `rb_root` is the root of a well-formed red-black tree.
-/// - Each `rb_node` of the tree stands at byte offset `OFFSET` of a struct that `T` wraps.
+/// - The underlying `rb_root` is the root of a well-formed red-black tree, which is not modified.
+/// - Each `rb_node` of the tree is at byte offset `OFFSET` of a valid struct that `T` wraps.
 #[repr(transparent)]
 pub struct CRbTree<T, const OFFSET: usize>(Opaque<bindings::rb_root>, PhantomData<T>);
 
@@ -118,13 +118,13 @@ impl<T, const OFFSET: usize> CRbTree<T, OFFSET> {
     /// # Safety
     ///
     /// - `root` must be a valid pointer to an initialized `rb_root` (e.g. `RB_ROOT`).
-    /// - `root` must remain valid for the lifetime `'a`.
+    /// - `root` and all items of the tree must remain valid for the lifetime `'a`.
     /// - The tree and all linked nodes must not be modified for the lifetime `'a`.
     /// - The tree must contain items where the `rb_node` field is at byte offset `OFFSET`.
     /// - `T` must be `#[repr(transparent)]` over the C struct.
     #[inline]
     pub unsafe fn from_raw<'a>(root: *mut bindings::rb_root) -> &'a Self {
-        // INVARIANT: The caller guarantees a well-formed tree of such items.
+        // INVARIANT: The caller guarantees a tree of such items, valid and unmodified for `'a`.
         //
         // SAFETY:
         // - `CRbTree` has the same layout as `rb_root` due to `#[repr(transparent)]`.
@@ -132,65 +132,60 @@ impl<T, const OFFSET: usize> CRbTree<T, OFFSET> {
         unsafe { &*root.cast() }
     }
 
-    /// Create an iterator over all items, in the order that C keeps.
+    /// Create an iterator over all items, in the order of the tree.
     #[inline]
     pub fn iter(&self) -> Iter<'_, T, OFFSET> {
         self.lower_bound(|_| false)
     }
 
     /// Create an iterator over the items from the first one for which `before` is false, in the
-    /// order that C keeps.
+    /// order of the tree.
     ///
-    /// `before` tells whether an item stands before the bound that is searched for. The items for
-    /// which it is true must all stand before those for which it is false; else the iterator starts
-    /// at an arbitrary item.
+    /// `before` tells whether an item is before the bound that is searched for. The items for which
+    /// it is true must all be before those for which it is false; else the iterator starts at an
+    /// arbitrary item.
     ///
-    /// The search asks `before` once or twice for each level of the tree, which is O(log n).
+    /// Calls `before` once for each level of the tree, which is O(log n).
     #[inline]
-    pub fn lower_bound(&self, before: impl FnMut(&T) -> bool) -> Iter<'_, T, OFFSET> {
-        // INVARIANT: `find_lower_bound()` gives a node of this tree.
+    pub fn lower_bound(&self, mut before: impl FnMut(&T) -> bool) -> Iter<'_, T, OFFSET> {
+        // SAFETY: `self.0` is a valid `rb_root` per type invariants.
+        let mut next = unsafe { (*self.0.get()).rb_node };
+        let mut bound = None;
+
+        while let Some(node) = NonNull::new(next) {
+            // SAFETY: `node` was reached from the root, thus it is in this tree.
+            next = if before(unsafe { Self::item(node) }) {
+                // SAFETY: The nodes of this tree are valid per type invariants.
+                unsafe { (*node.as_ptr()).rb_right }
+            } else {
+                bound = Some(node);
+                // SAFETY: As above.
+                unsafe { (*node.as_ptr()).rb_left }
+            };
+        }
+
+        // INVARIANT: `bound` was reached from the root.
         Iter {
-            node: self.find_lower_bound(before),
+            node: bound,
             yielded: false,
             _tree: PhantomData,
         }
     }
 
-    /// Get the first node for which `before` is false.
+    /// Create an iterator over `item` and the items behind it, in the order of the tree.
+    ///
+    /// # Safety
+    ///
+    /// `item` must be an item of this tree.
     #[inline]
-    fn find_lower_bound(
-        &self,
-        mut before: impl FnMut(&T) -> bool,
-    ) -> Option<NonNull<bindings::rb_node>> {
-        // SAFETY: Only called with nodes that were reached from the root.
-        let mut before = |node| before(unsafe { Self::item(node) });
-
-        // SAFETY: `self.0` is a valid `rb_root` per type invariants.
-        let mut node = NonNull::new(unsafe { (*self.0.get()).rb_node })?;
-        let mut bound = None;
-
-        // Runs to the left and to the right in turn: compilers then make a branch of each
-        // comparison, and not a conditional move. That is less code for each level, and whoever
-        // searches for one key after the other takes nearly the same way each time.
-        loop {
-            while !before(node) {
-                bound = Some(node);
-                // SAFETY: `node` was reached from the root, thus it is a valid `rb_node`.
-                match NonNull::new(unsafe { (*node.as_ptr()).rb_left }) {
-                    Some(left) => node = left,
-                    None => return bound,
-                }
-            }
-            loop {
-                // SAFETY: As above.
-                match NonNull::new(unsafe { (*node.as_ptr()).rb_right }) {
-                    Some(right) => node = right,
-                    None => return bound,
-                }
-                if !before(node) {
-                    break;
-                }
-            }
+    pub unsafe fn iter_from<'a>(&'a self, item: &'a T) -> Iter<'a, T, OFFSET> {
+        // SAFETY: Per type invariants, the item has its node at byte offset `OFFSET`.
+        let node = unsafe { NonNull::from(item).byte_add(OFFSET) }.cast();
+        // INVARIANT: `item` is in this tree per caller guarantees.
+        Iter {
+            node: Some(node),
+            yielded: false,
+            _tree: PhantomData,
         }
     }
 
@@ -198,16 +193,16 @@ impl<T, const OFFSET: usize> CRbTree<T, OFFSET> {
     ///
     /// # Safety
     ///
-    /// `node` must be a node of a tree of type `Self` that is not modified for the lifetime `'a`.
+    /// `node` must be a node of a tree of type `Self` that is borrowed for the lifetime `'a`.
     #[inline]
     unsafe fn item<'a>(node: NonNull<bindings::rb_node>) -> &'a T {
-        // SAFETY: `node` stands at byte offset `OFFSET` of a struct that `T` wraps, per type
-        // invariants of the tree, and the caller guarantees that it is valid for `'a`.
+        // SAFETY: Per type invariants of the tree, `node` is at byte offset `OFFSET` of a struct that
+        // `T` wraps, and that is valid for as long as the tree is borrowed.
         unsafe { node.byte_sub(OFFSET).cast::<T>().as_ref() }
     }
 }
 
-/// An iterator over items of a [`CRbTree`], in the order that C keeps.
+/// An iterator over items of a [`CRbTree`], in the order of the tree.
 ///
 /// # Invariants
 ///
@@ -303,7 +298,7 @@ mod tests {
         ptr, //
     };
 
-    /// What C code would have in its tree. The `id` tells items of one key apart.
+    /// An item as C code would have it in its tree. The `id` tells items of one key apart.
     #[repr(C)]
     struct ItemC {
         key: u32,
@@ -326,7 +321,7 @@ mod tests {
         }
     }
 
-    /// A tree that was made by the functions of C, and what has to be in it.
+    /// A tree that was built by the C functions, and its expected contents.
     ///
     /// # Invariants
     ///
@@ -361,7 +356,7 @@ mod tests {
             Ok(fixture)
         }
 
-        /// Links an item of `items`, behind those that have the same key.
+        /// Links an item of `items`, behind those of the same key.
         fn insert(&self, item: &Item) {
             let root = self.root.get();
             let mut parent = ptr::null_mut();
@@ -388,15 +383,15 @@ mod tests {
             self.sorted.retain(|&mut (_, id)| {
                 let erased = which();
                 if erased {
-                    // SAFETY: What is in `sorted` is in the tree.
+                    // SAFETY: The items in `sorted` are in the tree.
                     unsafe { bindings::rb_erase(self.items[id].node(), self.root.get()) };
                 }
                 !erased
             });
         }
 
-        /// Compares the view of the tree with the sorted vector: all of it in order, and what
-        /// follows each key, each gap between two keys, and both ends.
+        /// Compares the view of the tree with the sorted vector: iteration over all of it, and the
+        /// lower bound of each key, each gap between two keys, and both ends.
         fn check(&self) -> Result {
             // SAFETY: `root` is a valid tree of `ItemC`, linked by their field `node`, that nobody
             // modifies while it is borrowed, and `Item` is `#[repr(transparent)]` over `ItemC`.
@@ -408,29 +403,45 @@ mod tests {
                 return Err(EINVAL);
             }
             if iter.next().is_some() {
-                pr_err!("iteration goes on behind its end\n");
+                pr_err!("iteration continues past its end\n");
                 return Err(EINVAL);
             }
 
             // A tree of `n` nodes has at most `2 * log2(n + 1)` levels.
-            let limit = 4 * (self.sorted.len() + 1).ilog2() + 4;
+            let limit = 2 * (self.sorted.len() + 1).ilog2() + 2;
             let keys = self.sorted.iter().map(|item| item.0);
             for bound in keys.flat_map(|key| [key, key + 1]).chain([0, u32::MAX]) {
                 let first = self.sorted.partition_point(|item| item.0 < bound);
                 let expected = self.sorted[first..].iter().copied();
 
-                let mut asked = 0;
-                let found = tree.lower_bound(|item| {
-                    asked += 1;
+                let mut calls = 0;
+                let mut found = tree.lower_bound(|item| {
+                    calls += 1;
                     item.get().0 < bound
                 });
-                if !found.map(Item::get).take(4).eq(expected.take(4)) {
+                if calls > limit {
+                    pr_err!("the lower bound of {bound} takes {calls} calls\n");
+                    return Err(EINVAL);
+                }
+                let item = found.next();
+                let rest = found.map(Item::get).take(4);
+                if !item
+                    .iter()
+                    .copied()
+                    .map(Item::get)
+                    .chain(rest)
+                    .eq(expected.clone().take(5))
+                {
                     pr_err!("the lower bound of {bound} is wrong\n");
                     return Err(EINVAL);
                 }
-                if asked > limit {
-                    pr_err!("the lower bound of {bound} asks {asked} times\n");
-                    return Err(EINVAL);
+                if let Some(item) = item {
+                    // SAFETY: The item was found in this tree.
+                    let from = unsafe { tree.iter_from(item) };
+                    if !from.map(Item::get).take(5).eq(expected.take(5)) {
+                        pr_err!("iteration from {bound} is not in order\n");
+                        return Err(EINVAL);
+                    }
                 }
             }
             Ok(())

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Mistakes that the compiler refuses.
+//!
+//! As it is, this compiles. Each `--cfg` that an attribute below names turns it into a mistake, and
+//! the compiler refuses it with the error in the comment above. `make check` tries each of them.
+
+use kernel::{
+    fs::{
+        eventpoll::EventPoll,
+        RemoteFile, //
+    },
+    prelude::*,
+    task::Task, //
+};
+
+/// Tells whether file `fd` of `task` is the target file of the first entry of `ep` that was added
+/// as `tfd`.
+pub fn is_target(ep: &EventPoll, task: &Task, fd: u32, tfd: i32) -> Result<bool> {
+    let file = RemoteFile::fget_task(task, fd)?;
+
+    // E0505: The file is released before it is compared.
+    #[cfg(file_released)]
+    let file = {
+        let borrowed: &RemoteFile = &file;
+        drop(file);
+        borrowed
+    };
+
+    // E0599: The interest list is searched without the lock.
+    #[cfg(lock_not_taken)]
+    let _ = ep.target(tfd, 0);
+
+    // E0451: The lock is claimed to be held.
+    #[cfg(lock_claimed)]
+    let _ = kernel::fs::eventpoll::InterestList(ep);
+
+    // error: lifetime may not live long enough: The entry is used after the lock is released.
+    #[cfg(lock_released)]
+    let target = ep.with_interest_list(|list| list.target(tfd, 0));
+
+    // E0521: The interest list is used after the lock is released.
+    #[cfg(list_escapes)]
+    let _ = {
+        let mut escaped = None;
+        ep.with_interest_list(|list| escaped = Some(list));
+        escaped
+    };
+
+    ep.with_interest_list(|list| {
+        // E0499: An entry is used after another lookup.
+        #[cfg(entry_kept)]
+        let first = list.target(tfd, 0);
+        #[cfg(entry_kept)]
+        let _ = (list.target(tfd, 1).is_some(), first.is_some());
+
+        let target = list.target(tfd, 0).ok_or(ENOENT)?;
+
+        // E0133: The address of the target file is taken without a promise how it is used.
+        #[cfg(address_taken)]
+        let _ = target.file_ptr();
+
+        // SAFETY: The address is only compared, while `target` exists.
+        Ok(unsafe { target.file_ptr() } == file.as_ptr())
+    })
+}
