@@ -6,8 +6,7 @@
 # kcmp; boot each kernel, and run the tests that the series have by then. Fails if one
 # does not build, if a compiler warns about a file of the series, and if a test fails.
 
-# shellcheck source=scripts/lib/all.sh
-. "$(dirname "$0")/lib/all.sh"
+. "$(dirname "$0")/lib/common.sh"
 
 archs=(x86_64 arm64)
 # Each runs dozens of times.

@@ -4,9 +4,7 @@
 # check.sh: formatting and lint of all that is here, with the kernel's own tools where
 # it has one.
 
-# shellcheck source=scripts/lib/all.sh
-. "$(dirname "$0")/lib/all.sh"
-# shellcheck source=scripts/lib/checks.sh
+. "$(dirname "$0")/lib/common.sh"
 . "$lib/checks.sh"
 
 python=$cache/check-python

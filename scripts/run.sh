@@ -3,8 +3,7 @@
 #
 # run.sh ARCH: build a kernel with the series, boot it, and let lsepoll show what it is for.
 
-# shellcheck source=scripts/lib/all.sh
-. "$(dirname "$0")/lib/all.sh"
+. "$(dirname "$0")/lib/common.sh"
 
 arch=$1
 lock_cache

@@ -4,8 +4,7 @@
 # setup.sh ARCH...: install what is missing to build and boot kernels for these
 # architectures, and fetch the base kernel.
 
-# shellcheck source=scripts/lib/all.sh
-. "$(dirname "$0")/lib/all.sh"
+. "$(dirname "$0")/lib/common.sh"
 
 lock_cache
 set_up "$@"

@@ -3,8 +3,7 @@
 #
 # shell.sh ARCH [KIND]: a shell in a guest, with the tests in /mnt.
 
-# shellcheck source=scripts/lib/all.sh
-. "$(dirname "$0")/lib/all.sh"
+. "$(dirname "$0")/lib/common.sh"
 
 arch=$1 kind=${2:-rust}
 lock_cache

@@ -4,62 +4,58 @@
 # test-bugs.sh [BUG...]: put each bug of kselftest/bugs/ into a kernel, and see that the
 # tests which have to find it do. Without a BUG, all of them.
 
-# shellcheck source=scripts/lib/all.sh
-. "$(dirname "$0")/lib/all.sh"
+. "$(dirname "$0")/lib/common.sh"
 
 bugs=$top/kselftest/bugs
 
-# put_in BUG: change the tree of the series that the bug is for: that of 3-rust, unless its
-# head says otherwise. A patch may name files of this repository.
+# field NAME: a line of the head of the bug.
+field() {
+	head_line "$bugs/$bug.patch" "$1"
+}
+
+# Change the tree of the series that the bug is for, 3-rust unless it says otherwise. The
+# patch may name files of this repository.
 put_in() {
-	local patch=$results/bug-$1.patch series
-	series=$(head_line "$bugs/$1.patch" Series)
-	awk 'NR == FNR { to[$1] = $2; next }
-		/^(diff --git|---|\+\+\+) / {
-			for (i = 2; i <= NF; i++)
-				if (substr($i, 3) in to)
-					$i = substr($i, 1, 2) to[substr($i, 3)]
-		}
-		{ print }' "$top/series/files" "$bugs/$1.patch" >"$patch"
+	local patch=$results/bug-$bug.patch series
+	series=$(field Series)
+	sed "$(awk '!/^#/ { print "s|\\([ab]\\)/" $1 "\\>|\\1/" $2 "|g" }' "$top/series/files")" "$bugs/$bug.patch" >"$patch"
 	apply_diff "$patch" "$trees/${series:-3-rust}"
 }
 
-# test_bug BUG: say what was found, and remember in missed if something was not.
+# Remember in missed the programs that did not find the bug.
 test_bug() {
-	local guest program report=$results/bug-$1 gathered=()
-	say "the bug $1: $(head -n 1 "$bugs/$1.patch")"
+	local guest program report=$results/bug-$bug gathered=()
+	say "$bug: $(sed 1q "$bugs/$bug.patch")"
 	make_series_trees
-	put_in "$1"
-	for guest in $(head_line "$bugs/$1.patch" Guests); do
-		# shellcheck disable=SC2046 # these are words
-		test_in_guest "bug-$1-${guest/:/-}" "$guest" $(head_line "$bugs/$1.patch" Tests)
+	put_in
+	for guest in $(field Guests); do
+		test_in_guest "bug-$bug-${guest/:/-}" "$guest" $(field Tests)
 	done
 	report_tests >"$report" || true
-	for program in $(head_line "$bugs/$1.patch" Red); do
+	for program in $(field Red); do
 		if grep -Eq " $program +[0-9]+ passed, [1-9][0-9]* failed" "$report"; then
-			say "$1: found by $program"
+			say "$bug: found by $program"
 		else
-			say "$1: NOT found by $program: see $report"
-			missed+=("$1: $program")
+			say "$bug: NOT found by $program: see $report"
+			missed+=("$bug by $program")
 		fi
 	done
 }
 
 if [ $# -eq 0 ]; then
-	for patch in "$bugs"/*.patch; do
-		set -- "$@" "$(basename "$patch" .patch)"
-	done
+	set -- "$bugs"/*.patch
+	set -- "${@##*/}"
+	set -- "${@%.patch}"
 fi
 for bug; do
 	[ -f "$bugs/$bug.patch" ] || die "no such bug: kselftest/bugs/ has no $bug.patch"
 done
 
 lock_cache
-# shellcheck disable=SC2046 # these are words
-prepare_guests $(for bug; do head_line "$bugs/$bug.patch" Guests; done | xargs -n 1 | sort -u)
+prepare_guests $(for bug; do field Guests; done | xargs -n 1 | sort -u)
 missed=()
 for bug; do
-	test_bug "$bug"
+	test_bug
 done
 make_series_trees
-[ ${#missed[@]} -eq 0 ] || die "not found by all tests that should: $(printf "%s; " "${missed[@]}")"
+[ ${#missed[@]} -eq 0 ] || die "not found: $(printf '%s; ' "${missed[@]}")"

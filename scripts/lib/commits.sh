@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
-# shellcheck shell=bash disable=SC2154
+# shellcheck shell=bash
 #
-# Makes a series from its folder in series/: a commit from each patch.
+# Makes the commits of a series from its folder in series/, one from each patch:
 #
 #	Subject: prefix: What it does
 #	Brings: rust/kcmp_epoll.rs
@@ -11,10 +11,9 @@
 #	diff --git a/kernel/Makefile b/kernel/Makefile
 #	...
 #
-# Figures in braces in the message stand for results of the benchmark: see figures.py.
-# "Brings" names files of this repository that the commit adds; series/files says
-# where each of them lands. The diff is what the commit changes in files that the
-# kernel already has.
+# Figures in braces in the message stand for results of the benchmark: see results.py.
+# "Brings" names files of this repository that the commit adds; series/files says where
+# they land. The diff is what the commit changes in files that the kernel already has.
 #
 # The same patches give the same commits: the date is that of the series' change-id.
 
@@ -23,9 +22,9 @@ head_line() {
 	sed -n "1,/^\$/ s/^$2: //p" "$1"
 }
 
-# The author is whoever runs this, or else that of this repository.
+# author name|email: of whoever runs this, or else of this repository.
 author() {
-	git -C "$top" config "user.$1" || git -C "$top" log -1 --format="%a${1:0:1}" -- series 2>/dev/null | grep . ||
+	git -C "$top" config "user.$1" || git -C "$top" log -1 --format="%a${1:0:1}" 2>/dev/null | grep . ||
 		die "who is the author? set git's user.name and user.email"
 }
 
@@ -35,40 +34,37 @@ landing() {
 		die "series/files does not say where $1 lands"
 }
 
+# message_of FILE: print the message, with the figures filled in. Fails if some are missing.
+message_of() {
+	sed '1,/^$/ d; /^---$/,$ d' "$1" | "$lib/results.py" fill
+}
+
 # apply_diff FILE TREE [OPTION]: git apply, with an error that names the file of the tree.
 apply_diff() {
 	local drifted file
 	drifted=$(git -C "$2" apply "${@:3}" "$1" 2>&1) && return
-	file=$(sed -n 's/^error: \(patch failed: \)\?\([^:]*\):.*/\2/p' <<<"$drifted" | head -n 1)
+	file=$(sed -n 's/^error: \(patch failed: \)\?\([^:]*\):.*/\2/p' <<<"$drifted" | sed 1q)
 	die "${1#"$top"/} does not apply: ${file:-a file} of the tree is not as in Linux $base_version"
-}
-
-# message_of PATCH: print its message, with the figures filled in. Fails if some are missing.
-message_of() {
-	sed '1,/^$/ d; /^---$/,$ d' "$1" | "$lib/figures.py"
 }
 
 # commit_patch FILE PARENT: print the commit that FILE makes on top of PARENT, whose tree
 # is in the index.
 commit_patch() {
-	local patch=$1 parent=$2 file blob path mode subject message
-	subject=$(head_line "$patch" Subject)
-	[ -n "$subject" ] || die "$patch has no subject"
-	# A missing figure shows in the text: "make series" refuses to write it.
-	message=$(message_of "$patch" 2>/dev/null) || true
-
-	! grep -q '^diff --git ' "$patch" || apply_diff "$patch" "$base_tree" --cached
+	local file blob path mode message
+	! grep -q '^diff --git ' "$1" || apply_diff "$1" "$base_tree" --cached
 	while read -r file; do
-		[ -f "$top/$file" ] || die "$patch brings $file, which is not there"
+		[ -f "$top/$file" ] || die "${1#"$top"/} brings $file, which is not there"
 		blob=$(in_base hash-object -w "$top/$file")
 		path=$(landing "$file")
 		[ -x "$top/$file" ] && mode=100755 || mode=100644
 		in_base update-index --add --cacheinfo "$mode,$blob,$path"
-	done < <(head_line "$patch" Brings)
+	done < <(head_line "$1" Brings)
 
-	printf '%s\n\n%s\n\nSigned-off-by: %s <%s>\n' "$subject" "$message" \
-		"$GIT_AUTHOR_NAME" "$GIT_AUTHOR_EMAIL" |
-		in_base commit-tree -p "$parent" "$(in_base write-tree)"
+	# A missing figure shows in the text: "make series" refuses to write it.
+	message=$(message_of "$1" 2>/dev/null) || true
+	printf '%s\n\n%s\n' "$(head_line "$1" Subject)" "$message" |
+		in_base interpret-trailers --trailer "Signed-off-by: $GIT_AUTHOR_NAME <$GIT_AUTHOR_EMAIL>" |
+		in_base commit-tree -p "$2" "$(in_base write-tree)"
 }
 
 # commit_series NAME PARENT: print the last commit of a series on top of PARENT. The work
@@ -77,18 +73,15 @@ commit_series() {
 	local id patch commit=$2
 	local -x GIT_INDEX_FILE=$trees/index GIT_AUTHOR_NAME GIT_AUTHOR_EMAIL GIT_AUTHOR_DATE
 	local -x GIT_COMMITTER_NAME GIT_COMMITTER_EMAIL GIT_COMMITTER_DATE
-	GIT_AUTHOR_NAME=$(author name)
-	GIT_AUTHOR_EMAIL=$(author email)
 	id=$(head_line "$top/series/$1/cover-letter" Change-Id)
+	GIT_AUTHOR_NAME=$(author name) GIT_AUTHOR_EMAIL=$(author email)
 	GIT_AUTHOR_DATE="${id:0:4}-${id:4:2}-${id:6:2} 12:00 +0000"
-	GIT_COMMITTER_NAME=$GIT_AUTHOR_NAME
-	GIT_COMMITTER_EMAIL=$GIT_AUTHOR_EMAIL
-	GIT_COMMITTER_DATE=$GIT_AUTHOR_DATE
+	GIT_COMMITTER_NAME=$GIT_AUTHOR_NAME GIT_COMMITTER_EMAIL=$GIT_AUTHOR_EMAIL GIT_COMMITTER_DATE=$GIT_AUTHOR_DATE
 
 	rm -f "$GIT_INDEX_FILE" "$GIT_INDEX_FILE.lock"
 	in_base read-tree "$commit"
 	for patch in "$top/series/$1"/*.patch; do
 		commit=$(commit_patch "$patch" "$commit")
 	done
-	printf '%s\n' "$commit"
+	echo "$commit"
 }

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-# shellcheck shell=bash disable=SC2034
+# shellcheck shell=bash
 #
-# Where things are, progress and errors, the lock of the cache.
+# Sourced by every script, with all of lib/: where things are, progress and errors, the
+# lock of the cache.
 
 set -euo pipefail
 shopt -s inherit_errexit
@@ -10,7 +11,6 @@ exec 3>&1 4>&2
 
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 lib=$top/scripts/lib
-
 # Shared by all checkouts: whatever is expensive to make.
 cache=${XDG_CACHE_HOME:-${HOME:?}/.cache}/kcmp-epoll-tfd
 # Logs and results of this checkout.
@@ -28,7 +28,7 @@ say() {
 	printf '==> %s\n' "$*"
 }
 
-# interrupted [GROUP]: end, with what runs in a process group. Only the main shell says so.
+# interrupted [GROUP]: end, with a process group. Only the main shell says so.
 interrupted() {
 	[ $# -eq 0 ] || kill -TERM -- "-$1" 2>/dev/null
 	[ $BASHPID -ne $$ ] || printf '%s: interrupted\n' "${0##*/}" >&4
@@ -36,9 +36,9 @@ interrupted() {
 }
 trap interrupted INT TERM
 
-# apart COMMAND...: run COMMAND, which may be a function, in a process group of its
-# own, so that an interrupt ends all of it. Calls $on_tick while it runs. Leaves its exit
-# status in $status: where that of a function is asked for, bash ignores set -e in it.
+# apart COMMAND...: run COMMAND, which may be a function, in a process group of its own, so
+# that an interrupt ends all of it. Calls $on_tick while it runs. Leaves its exit status in
+# $status: bash ignores set -e in a function whose status is asked for.
 on_tick=:
 apart() {
 	local pid
@@ -60,13 +60,10 @@ apart() {
 # step NAME TEXT COMMAND...: run COMMAND with its output in a log, and say how long it
 # took. If it fails, show the end of the log, or only the line that it gave to die().
 step() {
-	local name=$1 text=$2 begin=$SECONDS shown=$SECONDS status
-	local log=$build/log/$name.log on_tick=show_progress
-	shift 2
-
+	local text=$2 begin=$SECONDS shown=$SECONDS status log=$build/log/$1.log on_tick=show_progress
 	mkdir -p "$build/log"
 	say "$text"
-	die_status=99 apart "$@" >"$log" 2>&1
+	die_status=99 apart "${@:3}" >"$log" 2>&1
 	if [ "$status" -eq 99 ]; then
 		tail -n 1 "$log" >&2
 		exit 1
@@ -85,15 +82,10 @@ show_progress() {
 	printf '    %4d s  %s\n' $((SECONDS - begin)) "$(tail -n 1 "$log" | tr -d '\r' | cut -c 1-68)" >&3
 }
 
-# check_space GB: fail if the cache or this checkout have less space left.
+# check_space GB: fail if the cache has less space left.
 check_space() {
-	local dir free need=$1
-	for dir in "$cache" "$build"; do
-		mkdir -p "$dir" 2>/dev/null || die "cannot write to $dir"
-		free=$(df --output=avail -k "$dir" | tail -n 1)
-		[ "$free" -ge "$(awk "BEGIN { print int($need * 1048576) }")" ] ||
-			die "the disk is full: $dir needs $need GB of free space"
-	done
+	df --output=avail -k "$cache" | awk -v gb="$1" 'NR == 2 { exit $1 < gb * 1048576 }' ||
+		die "the disk is full: $cache needs $1 GB of free space"
 }
 
 # One run at a time: all share the trees, build directories and tools in the cache. This
@@ -101,8 +93,10 @@ check_space() {
 lock_cache() {
 	mkdir -p "$cache" 2>/dev/null || die "cannot write to $cache: set XDG_CACHE_HOME"
 	exec 9>"$cache/lock"
-	if ! flock -n 9; then
-		say "waiting for another run that uses $cache"
-		flock 9
-	fi
+	flock -n 9 || say "waiting for another run that uses $cache"
+	flock 9
 }
+
+for file in packages toolchain kinds commits trees setup kernel guest programs rust-sysroot kunit tests; do
+	. "$lib/$file.sh"
+done

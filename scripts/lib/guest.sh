@@ -1,21 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0
-# shellcheck shell=bash disable=SC2154
+# shellcheck shell=bash
 #
 # Boots kernels under virtme-ng. Guests see build/guest/ARCH as /mnt.
 
-# What a kernel says when something is wrong with it.
-complaints='BUG:|WARNING:|Oops|Kernel panic|kernel BUG|Call trace|Call Trace|circular locking|recursive locking'
-complaints+='|inconsistent lock|suspicious RCU|INFO: rcu|rcu_preempt detected|INFO: task|soft lockup|hard LOCKUP'
-complaints+='|KASAN:|KCSAN:|UBSAN:|kmemleak: .*suspected|ODEBUG|general protection|Unable to handle|refcount_t:|bad page'
-complaints+='|protection fault|invalid opcode|Modules linked in'
+# What a kernel says when something is wrong with it, as grep -E takes it.
+complaints=$lib/complaints
 
 # guest_root ARCH KIND: the root file system of a guest: that of this machine, read-only,
-# unless it cannot be.
+# unless it is of another architecture, or needs CRIU and stress-ng.
 guest_root() {
 	case $1-$2 in
-	*-criu* | *-debug) echo "$cache/root-$1" ;;
-	"$(uname -m)"-*) echo / ;;
-	*) echo "$cache/root-$1" ;;
+	x86_64-criu* | x86_64-debug | arm64-*) echo "$cache/root-$1" ;;
+	*) echo / ;;
 	esac
 }
 
@@ -50,73 +46,48 @@ fetch_root() {
 		"fetching a root file system for $1 guests (Debian $guest_suite)" make_root "$1" "$root"
 }
 
-# Sets vng, the command that boots an ARCH KIND guest. 9p, for virtiofs is not everywhere,
-# and vng takes a while to find out.
+# find_vng ARCH KIND: set vng, the command that boots a guest. 9p, for virtiofs is not
+# everywhere, and vng takes a while to find out.
 #
-# From the environment: GUEST_CPUS and GUEST_MEMORY of the guest (2 and 1G); GUEST_ACCEL,
-# how it runs: kvm, tcg, or what works (the default); GUEST_QEMU, options for QEMU.
+# From the environment: GUEST_CPUS and GUEST_MEMORY (2 and 1G); GUEST_QEMU, options for QEMU;
+# KVM=1, to use it: where virtualisation is nested, there may be a /dev/kvm that starts no guest.
 find_vng() {
-	local arch=$1 kind=$2 root
-	root=$(guest_root "$arch" "$kind")
+	local root
+	root=$(guest_root "$1" "$2")
 	# vng starts other programs of its kind by name.
 	PATH=$venv/bin:$PATH
-	vng=(vng --run "$(kernel_image "$kind" "$arch")" --cpus "${GUEST_CPUS:-2}"
-		--memory "${GUEST_MEMORY:-1G}" --force-9p --cwd "$root" --rodir="/mnt=$build/guest/$arch")
+	vng=(vng --run "$(kernel_image "$2" "$1")" --arch "$1" --cpus "${GUEST_CPUS:-2}" --root "$root"
+		--memory "${GUEST_MEMORY:-1G}" --force-9p --cwd "$root" --rodir="/mnt=$build/guest/$1")
 	[ -z "${GUEST_QEMU:-}" ] || vng+=("--qemu-opts=$GUEST_QEMU")
-	[ "$root" = / ] || vng+=(--root "$root")
-	[ "$arch" = "$(uname -m)" ] || vng+=(--arch "$arch")
-	case ${GUEST_ACCEL:-} in
-	tcg) vng+=(--disable-kvm) ;;
-	kvm) kvm_works "$arch" || die "KVM starts no $arch guest here" ;;
-	*) kvm_works "$arch" || vng+=(--disable-kvm) ;;
-	esac
-}
-
-# True if KVM starts guests here. Tried once for each kernel of this machine: where
-# virtualisation is nested, /dev/kvm may be there, and QEMU fail, or the guest hang
-# in its firmware.
-kvm_works() {
-	local answer=no known status
-	known=$cache/kvm-$(uname -r)
-	if [ ! -w /dev/kvm ] || [ "$1" != "$(uname -m)" ]; then
-		return 1
-	fi
-	if [ ! -e "$known" ]; then
-		say "trying whether /dev/kvm starts a guest (once, 30 s at most)" >&2
-		run_vng 30 /dev/null true
-		[ "$status" -ne 0 ] || answer=yes
-		echo $answer >"$known"
-		say "it does: $answer; remembered in $known" >&2
-	fi
-	[ "$(cat "$known")" = yes ]
+	[ -n "${KVM:-}" ] || vng+=(--disable-kvm)
 }
 
 # run_vng SECONDS LOG COMMAND...: QEMU opens the outputs more than once: they have to be
 # pipes. Leaves the exit status in $status.
 run_vng() {
-	local out err out_pid err_pid
+	local out err pids
 	exec {out}> >(cat)
-	out_pid=$!
+	pids=$!
 	exec {err}> >(tr -d '\r' >"$2")
-	err_pid=$!
+	pids+=" $!"
+	# shellcheck disable=SC2261 # these are two
 	apart timeout --kill-after=5 "$1" "${vng[@]}" --verbose -- "${@:3}" >&"$out" 2>&"$err"
 	exec {out}>&- {err}>&-
-	wait "$out_pid" "$err_pid"
+	wait $pids
 }
 
 # in_guest ARCH KIND SECONDS LOG COMMAND...: boot a kernel, run COMMAND in it, and print its
 # output. The kernel's messages go to the file LOG. Fails if the command does, if the guest
 # takes longer than SECONDS, and if the kernel complained.
 in_guest() {
-	local arch=$1 kind=$2 seconds=$3 log=$4 status vng
-	find_vng "$arch" "$kind"
-	mkdir -p "$(dirname "$log")"
+	local seconds=$3 log=$4 status vng
+	find_vng "$1" "$2"
 	run_vng "$seconds" "$log" "${@:5}"
-	if grep -E "$complaints" "$log" >"$log.complaints"; then
-		grep -E -A 20 "$complaints" "$log" | head -n 40 >&2
+	if grep -E -A 20 -f "$complaints" "$log" >"$log.complaints"; then
+		head -n 40 "$log.complaints" >&2
 		die "the kernel complained: see $log"
 	fi
-	rm -f "$log.complaints"
+	rm "$log.complaints"
 	case $status in
 	124 | 137) tail -n 5 "$log" >&2 && die "the guest took longer than $seconds s: see $log" ;;
 	0) ;;

@@ -1,19 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0
-# shellcheck shell=bash disable=SC2154
+# shellcheck shell=bash
 #
 # Builds kernels, with the fragments of configs/ on top of allnoconfig.
 
-# check_config CONFIG FRAGMENT...: fail if an option is not as the last fragment that has it
-# asks for it.
-check_config() {
-	local want config=$1
-	shift
-	while read -r want; do
-		case $want in
-		CONFIG_*=n) ! grep -q "^${want%=n}=" "$config" ;;
-		CONFIG_*) grep -qxF "$want" "$config" ;;
-		esac || die "$want was asked for, and the $arch kernel ($kind) cannot have it"
-	done < <(cat "$@" | tac | awk -F = '!seen[$1]++')
+# build_kernel ARCH KIND [TARGET...]: build a kernel of this kind from its tree, or only
+# these targets of its makefile.
+build_kernel() {
+	local arch=$1 kind=$2 tree out=build-$1-$2
+	tree=$(tree_of "$kind")
+	shift 2
+	[ $# -gt 0 ] || set -- "$(basename "$(kernel_image "$kind" "$arch")")"
+	step "kernel-$arch-$kind" "building the $arch kernel ($kind)" make_kernel "$@"
 }
 
 make_kernel() {
@@ -24,16 +21,17 @@ make_kernel() {
 	# kconfig does not say why Rust is not available: this does.
 	kernel_make "$tree" "$arch" "$out" rustavailable
 	kernel_make "$tree" "$arch" "$out" KCONFIG_ALLCONFIG="$tree/$out/all.config" allnoconfig
-	check_config "$tree/$out/.config" "${fragments[@]}"
+	check_config
 	kernel_make "$tree" "$arch" "$out" "$@"
 }
 
-# build_kernel ARCH KIND [TARGET...]: build a kernel of this kind from its tree, or only
-# these targets of its makefile.
-build_kernel() {
-	local arch=$1 kind=$2 tree out=build-$1-$2
-	tree=$(tree_of "$kind")
-	shift 2
-	[ $# -gt 0 ] || set -- "$(basename "$(kernel_image "$kind" "$arch")")"
-	step "kernel-$arch-$kind" "building the $arch kernel ($kind)" make_kernel "$@"
+# Fail if an option is not as the last fragment that has it asks for it.
+check_config() {
+	local want
+	while read -r want; do
+		case $want in
+		CONFIG_*=n) ! grep -q "^${want%=n}=" "$tree/$out/.config" ;;
+		CONFIG_*) grep -qxF "$want" "$tree/$out/.config" ;;
+		esac || die "$want was asked for, and the $arch kernel ($kind) cannot have it"
+	done < <(tac "$tree/$out/all.config" | awk -F = '!seen[$1]++')
 }

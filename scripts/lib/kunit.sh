@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-# shellcheck shell=bash disable=SC2154
+# shellcheck shell=bash
 #
 # Builds kernels with the KUnit tests of the series and the doctests of its modules, and
 # boots them, both by the kernel's own kunit.py. The architecture um is a kernel that is a
@@ -7,9 +7,14 @@
 
 kunit_tests=rust/kernel/fs/.kunitconfig
 
-# kunit COMMAND...: kunit.py, in $out of the tree.
+# kunit COMMAND...: kunit.py, in $out of the tree. It lets QEMU take KVM where there is
+# /dev/kvm, even if it starts no guest.
 kunit() {
-	tools/testing/kunit/kunit.py "$1" --arch="$arch" --build_dir="$out" \
+	mkdir -p "$build/kunit"
+	# shellcheck disable=SC2016 # expands there
+	printf '#!/bin/bash\nexec "%s" "${@/#kvm/tcg}"\n' "$(type -P qemu-system-x86_64)" >"$build/kunit/qemu-system-x86_64"
+	chmod +x "$build/kunit/qemu-system-x86_64"
+	PATH=$build/kunit:$PATH tools/testing/kunit/kunit.py "$1" --arch="$arch" --build_dir="$out" \
 		--kunitconfig="$out/kunitconfig" --kunitconfig="$kunit_tests" \
 		"${kernel_options[@]/#/--make_options=}" --make_options=LOCALVERSION= "${@:2}"
 }
@@ -26,24 +31,13 @@ make_kunit() {
 	kunit build
 }
 
-# kunit.py lets QEMU take KVM where there is /dev/kvm, even if it starts no guest.
-only_tcg() {
-	local dir=$build/kunit qemu
-	qemu=$(type -P qemu-system-x86_64)
-	mkdir -p "$dir"
-	# shellcheck disable=SC2016 # expands there
-	printf '#!/bin/bash\nexec "%s" "${@/#kvm/tcg}"\n' "$qemu" >"$dir/qemu-system-x86_64"
-	chmod +x "$dir/qemu-system-x86_64"
-	PATH=$dir:$PATH
-}
-
 # run_suite NAME GLOB: boot, run the tests of one suite that GLOB matches, and print
 # their results, which stand indented below that of the suite.
 run_suite() {
 	local status=0
-	printf '# begin %s\n' "$1"
+	echo "# begin $1"
 	kunit exec --raw_output=kunit "$2" | sed '/^\(ok\|not ok\|1\.\.\)/d; s/^    //' || status=$?
-	printf '# end %s %d\n' "$1" "$status"
+	echo "# end $1 $status"
 	cat "$out/test.log" >>"$console"
 }
 
@@ -51,16 +45,14 @@ run_suite() {
 run_suites() {
 	local module
 	cd "$last_tree"
-	[ "$arch" != x86_64 ] || only_tcg
 	rm -f "$console"
 	for module in interop_rbtree fs_eventpoll; do
 		run_suite "rust_$module" "rust_$module"
 		run_suite "doctest_$module" "rust_doctests_kernel.*_kernel_${module}_rs_*"
 	done
-	if grep -Eq "$complaints" "$console"; then
+	! grep -Eq -f "$complaints" "$console" ||
 		printf '# begin kernel\n1..1\nnot ok 1 the kernel complained: see %s\n# end kernel 1\n' "$console"
-	fi
-	printf '# end of all tests\n'
+	echo '# end of all tests'
 } >"$tap"
 
 # run_kunit ARCH TAP: build, boot, and write the results to the file TAP, for tap.py.

@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-"""Gather the results of in-guest.sh.
+"""Gather the results of guest/tests.sh.
 
-tap.py [--notes|--brief] NAME=FILE...: FILE is what in-guest.sh printed in the guest
-NAME. Prints a line for each program, what failed, and the sum as the last line; with
---notes, also what the programs say of how much they have tried; with --brief, only
-the programs that failed. Exits 1 if something failed.
+tap.py [--notes|--brief] NAME=FILE...: FILE is what guest/tests.sh printed in the guest
+NAME. Prints a line for each program, the tests that failed, and the sum as the last
+line; with --notes, also how much the programs say that they tried; with --brief, only
+the programs that failed. Exits 1 if a test failed.
 
-A program that ends early, with an error, or without the results that it planned
-counts as failed, and so does a guest that did not run all programs. What happened
-in each block of a replayed stream has to be the same in all guests.
+A program that exits early, with an error, or without the results that it planned
+fails, and so does a guest that did not run every program. Each block of a replayed
+stream must have the same results in all guests.
 """
 
 import re
@@ -18,69 +18,52 @@ from collections import Counter
 
 RESULT = re.compile(r"(ok|not ok) \d+ ?-? ?(.*)")
 BLOCK = re.compile(r"# (block \d+ [0-9a-f]+)$")
-NOTE = re.compile(r"# (.*\b\d+ (?:calls|operations|rounds|steps|targets|s) .*)")
+NOTE = re.compile(r"# (.*\b\d+ (?:calls|operations|rounds|steps|entries|s)\b.*)")
 PLAN = re.compile(r"1\.\.(\d+)( # SKIP.*)?$")
-# kcmp_test prints no result lines, only the sum.
+# kcmp_test prints no result lines, only the sum: passed, failed, xfail, xpass, skip, error.
 TOTALS = re.compile(r"# Totals: pass:(\d+) fail:(\d+) xfail:(\d+) xpass:(\d+) skip:(\d+) error:(\d+)")
 
 
 class Program:
-    """What one program printed."""
-
     def __init__(self, name):
         self.name = name
-        self.plan = None
-        self.totals = None
+        self.plan = self.totals = None
         self.counts = Counter()
-        self.failures = []
-        self.blocks = []
-        self.notes = []
+        self.failures, self.blocks, self.notes = [], [], []
 
-    def fail(self, what):
-        self.counts["failed"] += 1
-        self.failures.append(what)
+    def fail(self, what, times=1):
+        self.counts["failed"] += times
+        self.failures += [what] * times
 
     def line(self, text):
         if match := PLAN.match(text):
             self.plan = int(match[1])
-            if match[2]:
-                self.counts["skipped"] += 1
+            self.counts["skipped"] += bool(match[2])
         elif match := BLOCK.match(text):
             self.blocks.append(match[1])
-        elif match := NOTE.match(text):
-            self.notes.append(match[1])
         elif match := TOTALS.match(text):
             self.totals = [int(number) for number in match.groups()]
+        elif match := NOTE.match(text):
+            self.notes.append(match[1])
         elif match := RESULT.match(text):
             if match[1] == "not ok":
                 self.fail(match[2])
-            elif "# SKIP" in match[2]:
-                self.counts["skipped"] += 1
             else:
-                self.counts["passed"] += 1
-
-    def compare(self, name, other):
-        """Fail where this program's stream did not go as in another guest."""
-        if self.blocks == other.blocks:
-            return
-        pairs = zip(self.blocks, other.blocks)
-        differ = [a for a, b in pairs if a != b] or ["the number of blocks"]
-        self.fail(f"{differ[0]} is not as in {name}")
+                self.counts["skipped" if "# SKIP" in match[2] else "passed"] += 1
 
     def end(self, status):
-        if not self.counts and self.totals:
+        if not self.counts.total() and self.totals:
             passed, failed, xfail, xpass, skipped, error = self.totals
             self.counts.update(passed=passed + xfail, skipped=skipped)
-            for _ in range(failed + xpass + error):
-                self.fail("see its output")
-        seen = sum(self.counts.values())
+            self.fail("see its output", failed + xpass + error)
         if self.plan is None:
             self.fail("planned no test")
-        elif seen < self.plan:
-            self.fail(f"only {seen} of {self.plan} tests reported")
+        elif self.counts.total() < self.plan:
+            self.fail(f"only {self.counts.total()} of {self.plan} tests reported")
         # 4 is kselftest's exit status of a program that skipped all.
         if status not in ("0", "4") and not self.failures:
             self.fail(f"exit status {status}")
+        return self
 
 
 def read_guest(path):
@@ -91,49 +74,39 @@ def read_guest(path):
             words = text.split()
             if words[:2] == ["#", "begin"]:
                 program = Program(words[2])
-            elif words[:2] == ["#", "end"] and program and words[2] == program.name:
-                program.end(words[3])
-                yield program
+            elif program and words[:3] == ["#", "end", program.name]:
+                yield program.end(words[3])
                 program = None
-            elif words == "# end of all tests".split():
-                complete = True
             elif program:
                 program.line(text.rstrip("\r\n"))
-    if program:
+            complete = words == "# end of all tests".split()
+    if not complete:
+        program = program or Program("guest")
         program.fail("did not end")
         yield program
-    if not complete:
-        guest = Program("the guest")
-        guest.fail("did not run all programs")
-        yield guest
 
 
-def plural(counts):
-    words = [f"{counts['passed']} passed", f"{counts['failed']} failed"]
-    if counts["skipped"]:
-        words.append(f"{counts['skipped']} skipped")
-    return ", ".join(words)
+def summary(counts):
+    skipped = f", {counts['skipped']} skipped" if counts["skipped"] else ""
+    return f"{counts['passed']} passed, {counts['failed']} failed{skipped}"
 
 
-def main():
-    total = Counter()
-    first = {}
-    options = [argument for argument in sys.argv[1:] if argument.startswith("--")]
-    for argument in sys.argv[1 + len(options):]:
-        name, path = argument.split("=", 1)
-        for program in read_guest(path):
-            if program.blocks:
-                program.compare(*first.setdefault(program.name, (name, program)))
-            total.update(program.counts)
-            if "--brief" in options and not program.failures:
-                continue
-            print(f"{name:<14} {program.name:<22} {plural(program.counts)}")
-            for note in program.notes if "--notes" in options else []:
-                print(f"{'':14}   {note}")
-            for failure in program.failures:
-                print(f"{'':14}   FAILED: {failure}")
-    print(plural(total))
-    sys.exit(1 if total["failed"] or not total["passed"] else 0)
-
-
-main()
+total, first = Counter(), {}
+options = [argument for argument in sys.argv[1:] if argument.startswith("--")]
+for argument in sys.argv[1 + len(options):]:
+    guest, path = argument.split("=", 1)
+    for program in read_guest(path):
+        # Streams of the same length are the same.
+        other, blocks = first.setdefault((program.name, len(program.blocks)), (guest, program.blocks))
+        for block in [a for a, b in zip(program.blocks, blocks) if a != b][:1]:
+            program.fail(f"{block} is not as in {other}")
+        total.update(program.counts)
+        if "--brief" in options and not program.failures:
+            continue
+        print(f"{guest:<14} {program.name:<22} {summary(program.counts)}")
+        for note in program.notes if "--notes" in options else []:
+            print(f"{'':14}   {note}")
+        for failure in program.failures:
+            print(f"{'':14}   FAILED: {failure}")
+print(summary(total))
+sys.exit(1 if total["failed"] or not total["passed"] else 0)

@@ -1,20 +1,19 @@
 # SPDX-License-Identifier: GPL-2.0
-# shellcheck shell=bash disable=SC2034,SC2154
+# shellcheck shell=bash
 #
 # Runs tests in guests and gathers the results. Guests are given as ARCH:KIND; those of the
 # kind "kunit" run the tests inside the kernel, see kunit.sh.
 
 # Of all random choices. Without SEED, a new one.
 seed=${SEED:-$((RANDOM << 15 | RANDOM))}
-# NAME=FILE of all results.
+# NAME=FILE of all results, and the first part of their names.
 gathered=()
-# The first part of their names.
 label=
 
 # tests_of ARCH KIND: all tests, as guest/tests.sh takes them. STEPS is the length of the
 # model-based test.
 tests_of() {
-	echo "kcmp tfd race=${RACE:-20000} model=${STEPS:-20000} fuzz=200000 replay=50000 faults lsepoll example"
+	echo "kcmp tfd race=20000 model=${STEPS:-20000} fuzz=200000 replay=50000 faults lsepoll example"
 	[ "$1" != x86_64 ] || echo tfd32
 	[ "$2" = base ] || echo wakeup
 }
@@ -43,12 +42,14 @@ prepare_guests() {
 }
 
 # test_in_guest NAME ARCH:KIND PART...: build the kernel, and run these parts of
-# guest/tests.sh in a guest, once it is clear which implementation answers. Does not fail
-# if a test does, for the other guests run all the same: failures are lines of the results.
+# guest/tests.sh, or "all", in a guest, once it is clear which implementation answers. Does
+# not fail if a test does, for the other guests run all the same: failures are lines of
+# the results.
 test_in_guest() {
-	local name=$1 arch=${2%:*} kind=${2#*:} begin status
-	local tap=$results/$name.tap errors=$results/$name.errors console=$results/$name.console
+	local arch=${2%:*} kind=${2#*:} begin status
+	local tap=$results/$1.tap errors=$results/$1.errors console=$results/$1.console
 	shift 2
+	[ "${1:-}" != all ] || set -- $(tests_of "$arch" "$kind") "${@:2}"
 
 	gathered+=("$label$arch $kind=$tap")
 	if [ "$kind" = kunit ]; then
@@ -60,13 +61,11 @@ test_in_guest() {
 	begin=$SECONDS
 	apart in_guest "$arch" "$kind" "${GUEST_SECONDS:-900}" "$console" /mnt/tests.sh \
 		"$(implementation_of "$kind")" "$seed" implementation "$@" >"$tap" 2>"$errors"
-	if [ "$status" -eq 0 ]; then
-		:
-	elif [ "$kind" = noepoll ] && grep -q ' with status 255: ' "$errors"; then
+	if [ "$kind" = noepoll ] && grep -q ' with status 255: ' "$errors"; then
 		# virtme-ng finds its outputs by udevd, which needs epoll: it prints to the console
 		# instead, and has no status.
 		cp "$console" "$tap"
-	else
+	elif [ "$status" -ne 0 ]; then
 		cat "$errors" >&2
 		printf '# begin guest\n1..1\nnot ok 1 %s\n# end guest 1\n' "$(tail -n 1 "$errors")" >>"$tap"
 	fi

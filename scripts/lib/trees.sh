@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-# shellcheck shell=bash disable=SC2154
+# shellcheck shell=bash
 #
-# Makes the kernel trees in the cache: the base, and one with each series applied. What has
-# not changed is not touched, so that only what depends on a change is built again.
+# Makes the kernel trees in the cache: the base, and one with each series applied. Files that
+# have not changed are not touched, so that only what depends on a change is built again.
 
 in_base() {
 	git -C "$base_tree" -c core.compression=0 -c gc.auto=0 -c maintenance.auto=false \
@@ -31,28 +31,20 @@ fetch_base() {
 	commit_base "linux-source-$base_version $version"
 }
 
-# The user's tree stays as it is: its files are copied, those that changed since.
+# The user's tree stays as it is: its files are copied, those that changed since, without
+# what a build in it has made.
 copy_base() {
 	mkdir -p "$base_tree"
-	if git -C "$LINUX" rev-parse --git-dir >/dev/null 2>&1; then
-		git -C "$LINUX" ls-files -z --cached --deduplicate |
-			rsync -a --from0 --files-from=- --ignore-missing-args "$LINUX/" "$base_tree/"
-	else
-		rsync -a --exclude='*.o' --exclude='*.a' --exclude='*.ko' --exclude='*.cmd' --exclude='/build-*' \
-			--exclude='/include/generated' --exclude='/include/config' --exclude='/.config' "$LINUX/" "$base_tree/"
-	fi
+	rsync -a --exclude={.git,'*.o','*.a','*.ko','*.cmd',/build-*,generated,/include/config,/.config,/vmlinux*} \
+		"$LINUX/" "$base_tree/"
 	commit_base "$LINUX"
-}
-
-# An interrupted run leaves these, and nobody else is here.
-remove_stale_locks() {
-	rm -f "$base_tree/.git/index.lock" "$base_tree"/.git/worktrees/*/index.lock
 }
 
 # Make the base tree. The user's own is looked at each time.
 make_base() {
 	local file
-	remove_stale_locks
+	# An interrupted run leaves these, and nobody else is here.
+	rm -f "$base_tree/.git/index.lock" "$base_tree"/.git/worktrees/*/index.lock
 	if [ -n "${LINUX:-}" ]; then
 		for file in kernel/kcmp.c fs/eventpoll.c rust/kernel/lib.rs; do
 			[ -f "$LINUX/$file" ] || die "LINUX=$LINUX is no kernel tree with Rust: it has no $file"
@@ -60,7 +52,6 @@ make_base() {
 		[ -e "$trees/complete" ] || check_space 12
 		step base "copying $LINUX" copy_base
 	elif [ ! -e "$trees/complete" ]; then
-		require_debian "linux-source-$base_version (or give your own tree as LINUX=path)"
 		check_space 12
 		step base "fetching Linux $base_version (Debian's linux-source-$base_version)" fetch_base
 	fi
@@ -85,7 +76,6 @@ check_out() {
 # Make the commits of all series, and put their trees on them.
 make_series_trees() {
 	local name commit
-	remove_stale_locks
 	commit=$(git -C "$base_tree" rev-parse HEAD)
 	for name in "${all_series[@]}"; do
 		commit=$(commit_series "$name" "$commit")
