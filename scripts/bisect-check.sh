@@ -61,7 +61,7 @@ for number; do
 	say "commit $number of $last: $(git -C "$base_tree" log -1 --format=%s "$commit")"
 	# What has not changed from one commit to the next is not built again.
 	check_out "$only_tree" "$commit"
-	kinds=(norust c)
+	kinds=(norust rust-off)
 	[ ! -e "$only_tree/kernel/kcmp_epoll.rs" ] || kinds=(norust rust)
 	[ "$number" -ne "$last" ] || kinds+=(noepoll nokcmp)
 	check_commit "${kinds[@]}"

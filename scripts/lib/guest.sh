@@ -19,7 +19,7 @@ guest_root() {
 # architecture.
 make_root() {
 	local arch=$1 root=$2 part=$2.part packages=udev,iproute2,busybox-static deb
-	[ "$arch" != x86_64 ] || packages+=,criu,stress-ng
+	[ "$arch" != x86_64 ] || packages+=,criu,stress-ng,strace
 	as_root rm -rf "$part" "$root"
 	as_root debootstrap --foreign --arch="${arch/x86_64/amd64}" --variant=minbase \
 		--include="$packages" "$guest_suite" "$part" "$(mirror)" ||

@@ -63,7 +63,7 @@ implementation_of() {
 	noepoll-* | nokcmp-*) echo none ;;
 	*-base) echo base ;;
 	*-1-kcmp) echo kcmp ;;
-	norust-* | c-* | *-2-eventpoll) echo c ;;
+	norust-* | rust-off-* | *-2-eventpoll) echo c ;;
 	*) echo rust ;;
 	esac
 }

@@ -50,7 +50,7 @@ mirror() {
 # Some machines' hooks clear the lists after each update.
 update_cache_apt() {
 	local dir=$cache/apt options='signed-by=/usr/share/keyrings/debian-archive-keyring.gpg' site
-	site=$(mirror)
+	site=$(unset APT_CONFIG && mirror)
 	mkdir -p "$dir/lists/partial" "$dir/cache/archives/partial"
 	printf "deb [$options] $site %s main\n" \
 		"$(machine_suite)" "$guest_suite" "$guest_suite-backports" sid | sort -u >"$dir/sources.list"
@@ -71,13 +71,13 @@ update_cache_apt() {
 	apt-get update
 }
 
-# download COMMAND PACKAGE VERSION DIR: fetch into DIR the newest version of a package
-# that matches the regular expression, by "apt-get COMMAND". Fails if there is none.
+# download COMMAND PACKAGE PATTERN DIR: fetch into DIR, by "apt-get COMMAND", the newest
+# version of a package whose line of "apt-cache madison" matches. Fails if there is none.
 download() {
 	local version
 	local -x APT_CONFIG=$cache/apt/apt.conf
 	update_cache_apt || die "no network: Debian's package $2 cannot be fetched"
-	version=$(apt-cache madison "$2" | cut -d '|' -f 2 | tr -d ' ' | grep -E "$3" | sort -Vru | sed 1q)
+	version=$(apt-cache madison "$2" | grep -E "$3" | cut -d '|' -f 2 | tr -d ' ' | sort -Vru | sed 1q)
 	[ -n "$version" ] || return 1
 	(cd "$4" && apt-get $1 "$2=$version") || die "no network: Debian's package $2 cannot be fetched"
 }

@@ -44,3 +44,27 @@ make_programs() {
 		cp "$output/32/kcmp_epoll_tfd_test" "$guest/kcmp_epoll_tfd_test_32"
 	fi
 }
+
+# CRIU's own tests, of the release that the guests have.
+make_zdtm() {
+	local dir=$output/criu
+	if [ ! -e "$dir/complete" ]; then
+		rm -rf "$dir"
+		mkdir -p "$dir"
+		download "source --tar-only --download-only" criu Sources "$dir" ||
+			die "Debian $guest_suite has no source of criu"
+		tar -xf "$dir"/criu_*.orig.tar.* -C "$dir" --strip-components=1
+		make -C "$dir/test/zdtm/static" LDFLAGS=-static epoll epoll01 scm05
+		make -C "$dir/test/zdtm/transition" LDFLAGS=-static epoll
+		touch "$dir/complete"
+	fi
+	mkdir -p "$build"/guest/x86_64/zdtm/{static,transition}
+	cp "$dir"/test/zdtm/static/{epoll,epoll01,scm05} "$build/guest/x86_64/zdtm/static"
+	cp "$dir/test/zdtm/transition/epoll" "$build/guest/x86_64/zdtm/transition"
+}
+
+# build_zdtm: after build_programs, build CRIU's tests of epoll.
+build_zdtm() {
+	local output=$trees/programs-x86_64
+	step zdtm "building CRIU's own tests of epoll" make_zdtm
+}

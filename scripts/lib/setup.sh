@@ -29,7 +29,7 @@ fetch_rust_src() {
 	version=$(rustc_version)
 	rm -rf "$part"
 	mkdir -p "$part"
-	download download rust-src "^${version//./\\.}[+-]" "$part" ||
+	download download rust-src "\\| ${version//./\\.}[+-]" "$part" ||
 		die "Debian has no rust-src $version: add the toolchain's own, or use another rustc"
 	dpkg-deb -x "$part"/*.deb "$part"
 	mkdir -p "${rust_src%/*}"
