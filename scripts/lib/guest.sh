@@ -56,7 +56,7 @@ find_vng() {
 	root=$(guest_root "$1" "$2")
 	# vng starts other programs of its kind by name.
 	PATH=$venv/bin:$PATH
-	vng=(vng --run "$(kernel_image "$2" "$1")" --arch "$1" --cpus "${GUEST_CPUS:-2}" --root "$root"
+	vng=(vng --run "$(kernel_image "$2" "$1")" --arch "${1/x86_64/amd64}" --cpus "${GUEST_CPUS:-2}" --root "$root"
 		--memory "${GUEST_MEMORY:-1G}" --force-9p --cwd "$root" --rodir="/mnt=$build/guest/$1")
 	[ -z "${GUEST_QEMU:-}" ] || vng+=("--qemu-opts=$GUEST_QEMU")
 	[ -n "${KVM:-}" ] || vng+=(--disable-kvm)

@@ -67,7 +67,7 @@ test_in_guest() {
 		cp "$console" "$tap"
 	elif [ "$status" -ne 0 ]; then
 		cat "$errors" >&2
-		printf '# begin guest\n1..1\nnot ok 1 %s\n# end guest 1\n' "$(tail -n 1 "$errors")" >>"$tap"
+		printf '# begin guest\n1..1\nnot ok 1 %s\n# end guest 1\n# end of all tests\n' "$(tail -n 1 "$errors")" >>"$tap"
 	fi
 	printf '    done in %d s\n' $((SECONDS - begin))
 }

@@ -8,6 +8,7 @@ clang_min=19
 bindgen_pinned=0.72.1
 virtme_pinned=1.42
 bindgen_dir=$cache/bindgen-$bindgen_pinned
+bindgen=$bindgen_dir/bin/bindgen
 venv=$cache/virtme-ng-$virtme_pinned
 
 # All trees share what ccache keeps: their build directories are right below them, and
@@ -50,7 +51,7 @@ find_tools() {
 	llvm=${llvm:-1}
 	rust_src=$(rustc --print sysroot)/lib/rustlib/src/rust/library
 	[ -d "$rust_src/core" ] || rust_src=$cache/rust-src-$(rustc_version)/library
-	kernel_options=(LLVM="$llvm" CC="ccache $clang" BINDGEN="$bindgen_dir/bin/bindgen" RUST_LIB_SRC="$rust_src"
+	kernel_options=(LLVM="$llvm" CC="ccache $clang" BINDGEN="$bindgen" RUST_LIB_SRC="$rust_src"
 		KBUILD_BUILD_TIMESTAMP=@0 KBUILD_BUILD_USER=user KBUILD_BUILD_HOST=host)
 }
 
