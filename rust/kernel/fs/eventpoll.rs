@@ -51,12 +51,17 @@ impl EventPoll {
     /// Returns the epoll instance of `file`.
     ///
     /// Fails with [`EINVAL`] if `file` is not an epoll file.
-    // Not inline: `is_file_epoll()` is not exported to modules.
+    #[inline]
     pub fn from_file(file: &RemoteFile) -> Result<&EventPoll> {
+        Self::try_from_file(file).ok_or(EINVAL)
+    }
+
+    // Not inline: `is_file_epoll()` is not exported to modules.
+    fn try_from_file(file: &RemoteFile) -> Option<&EventPoll> {
         // SAFETY: `file` is a valid `struct file`, since the shared reference guarantees a nonzero
         // refcount.
         if !unsafe { bindings::is_file_epoll(file.as_ptr()) } {
-            return Err(EINVAL);
+            return None;
         }
 
         // SAFETY: `file` is valid. The field `private_data` of an epoll file is set before the file
@@ -68,7 +73,7 @@ impl EventPoll {
         // SAFETY: The epoll file holds a reference to its `struct eventpoll` until it is released,
         // which `file` prevents for as long as the returned reference exists. `EventPoll` is
         // `#[repr(transparent)]`.
-        Ok(unsafe { &*ep.cast() })
+        unsafe { ep.cast::<EventPoll>().as_ref() }
     }
 
     /// Calls `f` with the interest list, under `ep->mtx`.
@@ -125,7 +130,7 @@ impl InterestList<'_> {
     #[inline]
     fn tree(&self) -> &CRbTree<EpItem, { offset_of!(bindings::epitem, __bindgen_anon_1.rbn) }> {
         // SAFETY: `self.0` is a valid `struct eventpoll`; only the address of the field is taken.
-        let root = unsafe { &raw mut (*self.0 .0.get()).rbr.rb_root };
+        let root = unsafe { &raw mut (*self.0 .0.get()).rbr };
 
         // SAFETY: `ep_alloc()` has initialised the tree. Its items are of type `struct epitem`,
         // linked by `rbn`, and `EpItem` is `#[repr(transparent)]` over it. Both `ep_insert()` and
@@ -185,9 +190,10 @@ impl InterestList<'_> {
             }
             _ => (tree.lower_bound(|entry| entry.tfd() < tfd), 0),
         };
-        let entry = entries
+        let (entry, _) = entries
             .take_while(|entry| entry.tfd() == tfd)
-            .nth(toff - at)?;
+            .zip(at..)
+            .find(|&(_, at)| at == toff)?;
 
         self.set_cursor(entry, toff);
         Some(Target(entry))
@@ -306,24 +312,19 @@ mod tests {
                 let epi = self.items[i].get();
                 let root = &raw mut (*self.ep.get()).rbr;
                 let mut parent = ptr::null_mut();
-                let mut link = &raw mut (*root).rb_root.rb_node;
-                let mut leftmost = true;
+                let mut link = &raw mut (*root).rb_node;
                 while !(*link).is_null() {
                     parent = *link;
                     let other = container_of!(parent, bindings::epitem, __bindgen_anon_1.rbn);
                     link = if key(epi) < key(other) {
                         &raw mut (*parent).rb_left
                     } else {
-                        leftmost = false;
                         &raw mut (*parent).rb_right
                     };
                 }
                 let node = &raw mut (*epi).__bindgen_anon_1.rbn;
                 bindings::rb_link_node(node, parent, link);
-                bindings::rb_insert_color(node, &raw mut (*root).rb_root);
-                if leftmost {
-                    (*root).rb_leftmost = node;
-                }
+                bindings::rb_insert_color(node, root);
             }
         }
 
@@ -333,12 +334,8 @@ mod tests {
             self.reset_cursor();
             // SAFETY: The item is in the tree, per type invariants.
             unsafe {
-                let root = &raw mut (*self.ep.get()).rbr;
                 let node = &raw mut (*self.items[i].get()).__bindgen_anon_1.rbn;
-                if (*root).rb_leftmost == node {
-                    (*root).rb_leftmost = bindings::rb_next(node);
-                }
-                bindings::rb_erase(node, &raw mut (*root).rb_root);
+                bindings::rb_erase(node, &raw mut (*self.ep.get()).rbr);
             }
         }
 
