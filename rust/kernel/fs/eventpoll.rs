@@ -18,8 +18,9 @@
 //!
 //! /// Counts the entries of `epoll_file` that were added as `tfd`.
 //! fn count_entries(epoll_file: &RemoteFile, tfd: i32) -> Result<usize> {
-//!     let ep = EventPoll::from_file(epoll_file)?;
-//!     Ok(ep.with_interest_list(|list| (0..).take_while(|&n| list.target(tfd, n).is_some()).count()))
+//!     Ok(EventPoll::from_file(epoll_file)?.with_interest_list(|list| {
+//!         (0..).take_while(|&toff| list.target(tfd, toff).is_some()).count()
+//!     }))
 //! }
 //! ```
 
@@ -175,8 +176,8 @@ impl InterestList<'_> {
     /// Returns the target of the entry that was added as `tfd` and has `toff` other entries of that
     /// fd before it, [`None`] if there is no such entry.
     ///
-    /// The order is that of `/proc/PID/fdinfo/EFD`. With `CONFIG_KCMP`, going through the entries of
-    /// one fd in ascending order takes constant time for each; any other lookup is
+    /// The order is that of `/proc/PID/fdinfo/EFD`. With `CONFIG_KCMP`, looking up the entries of
+    /// one fd in ascending order takes constant time for each. Any other lookup is
     /// O(log n + `toff`) in the length of the list.
     ///
     /// Mirrors `ep_find_tfd()` in `fs/eventpoll.c`.
@@ -208,9 +209,9 @@ impl Target<'_> {
     ///
     /// # Safety
     ///
-    /// There is no reference to the file: it may be about to be released, once
-    /// `eventpoll_release_file()` gets `ep->mtx`. The caller must only compare the address, and only
-    /// while `self` exists.
+    /// There is no reference to the file: it may be about to be released, as soon as
+    /// `eventpoll_release_file()` gets `ep->mtx`. The caller must only compare the address, and
+    /// only while `self` exists.
     #[inline]
     pub unsafe fn file_ptr(&self) -> *mut bindings::file {
         // SAFETY: The entry is linked, thus live, per type invariants. `ffd` never changes.
@@ -305,8 +306,8 @@ mod tests {
         fn insert(&self, i: usize) {
             assert!(!self.linked[i].replace(true));
             self.reset_cursor();
-            // SAFETY: `rbr` is a valid tree of items, per type invariants. The item is not in it, and
-            // is linked where the descent for its key ends.
+            // SAFETY: `rbr` is a valid tree of items, per type invariants. The item is not in it,
+            // and is linked where the descent for its key ends.
             unsafe {
                 let key = |epi: *mut bindings::epitem| ((*epi).ffd.fd, (*epi).ffd.file);
                 let epi = self.items[i].get();

@@ -198,8 +198,8 @@ impl<T, const OFFSET: usize> CRbTree<T, OFFSET> {
     /// `node` must be a node of a tree of type `Self` that is borrowed for the lifetime `'a`.
     #[inline]
     unsafe fn item<'a>(node: NonNull<bindings::rb_node>) -> &'a T {
-        // SAFETY: Per type invariants of the tree, `node` is at byte offset `OFFSET` of a struct that
-        // `T` wraps, and that is valid for as long as the tree is borrowed.
+        // SAFETY: Per type invariants of the tree, `node` is at byte offset `OFFSET` of a struct
+        // that `T` wraps, and that is valid for as long as the tree is borrowed.
         unsafe { node.byte_sub(OFFSET).cast::<T>().as_ref() }
     }
 }
