@@ -371,7 +371,7 @@ mod tests {
 
         /// Checks each lookup that finds an entry, in ascending order, each fd until it ends.
         fn check_all(&self) -> Result {
-            for tfd in (-2..20).chain([c_int::MIN, c_int::MAX]) {
+            for tfd in Iterator::chain(-2..20, [c_int::MIN, c_int::MAX]) {
                 for toff in 0.. {
                     self.check(tfd, toff)?;
                     if self.scan(tfd, toff).is_none() {
