@@ -115,7 +115,7 @@ static int checked(int ret, const char *call)
 static void nap(const struct race *race)
 {
 	if (race->interrupting)
-		usleep(1 + random() % SLEEP_MAX);
+		check(usleep(1 + random() % SLEEP_MAX));
 }
 
 static void move(int from, int to)
@@ -230,6 +230,7 @@ static void churn_exec(struct race *race)
 	char byte;
 
 	if (child == 0) {
+		check(close(SOCK_A));
 		open_x();
 		check(fcntl(X, F_SETFD, FD_CLOEXEC));
 		check(write(SOCK_B, "", 1));
@@ -410,6 +411,8 @@ static void run_race(struct __test_metadata *_metadata, struct race *race,
 	ASSERT_LE(0, caller);
 	if (caller == 0) {
 		check(prctl(PR_SET_PDEATHSIG, SIGKILL));
+		if (getppid() != pid)
+			_exit(KSFT_FAIL);
 		/* Hold no reference to a file of the churner. */
 		check(syscall(__NR_close_range, 3, ~0U, 0));
 		check(sched_setscheduler(0, SCHED_OTHER, &(struct sched_param){}));
