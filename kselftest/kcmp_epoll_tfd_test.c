@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Tests of KCMP_EPOLL_TFD: does a file stand behind a target of an epoll file?
+ * Test KCMP_EPOLL_TFD: does an fd refer to the target file of an entry of an
+ * interest list?
  *
- * A target is known by the number (tfd) it was added under and, since several
- * can have the same number, by how many of that number stand before it (toff).
+ * An entry is identified by the fd that was added (tfd) and, since several can
+ * share an fd, by the count of entries of that fd before it (toff).
  */
 #define _GNU_SOURCE
 
@@ -12,11 +13,10 @@
 #include <limits.h>
 #include <linux/io_uring.h>
 #include <linux/kcmp.h>
+#include <linux/types.h>
 #include <pthread.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,18 +33,18 @@
 
 #include "kselftest_harness.h"
 
-/* A number that the tests use for several files, and that nothing else has. */
-#define NUMBER		500
+/* The fd that several files are added at; never open otherwise. */
+#define TFD		500
 
-/* A number that is never open. */
+/* An fd that is never open. */
 #define NOT_OPEN	777
 
-/* A descriptor that a program started by the test "after_exec" asks about. */
+/* Argument of the program that the test "after_exec" executes. */
 #define AFTER_EXEC	"--after-exec"
 
 #define NOBODY		65534
 
-/* Return the verdict, or the negative errno. */
+/* Return the result, or the negative errno. */
 static int kcmp(pid_t pid1, pid_t pid2, int type, unsigned long idx1,
 		unsigned long idx2)
 {
@@ -58,8 +58,8 @@ static int kcmp_slot(pid_t pid1, pid_t pid2, unsigned long fd, const void *slot)
 	return kcmp(pid1, pid2, KCMP_EPOLL_TFD, fd, (unsigned long)slot);
 }
 
-static int kcmp_tfd_of(pid_t pid1, int fd, pid_t pid2, int efd, unsigned int tfd,
-		       unsigned int toff)
+static int kcmp_entry_of(pid_t pid1, int fd, pid_t pid2, int efd,
+			 unsigned int tfd, unsigned int toff)
 {
 	const struct kcmp_epoll_slot slot = {
 		.efd = efd, .tfd = tfd, .toff = toff,
@@ -68,10 +68,10 @@ static int kcmp_tfd_of(pid_t pid1, int fd, pid_t pid2, int efd, unsigned int tfd
 	return kcmp_slot(pid1, pid2, fd, &slot);
 }
 
-/* File @fd and target (@tfd, @toff) of @efd, all of this process. */
-static int kcmp_tfd(int fd, int efd, unsigned int tfd, unsigned int toff)
+/* Compare @fd with entry (@tfd, @toff) of @efd, all of this process. */
+static int kcmp_entry(int fd, int efd, unsigned int tfd, unsigned int toff)
 {
-	return kcmp_tfd_of(getpid(), fd, getpid(), efd, tfd, toff);
+	return kcmp_entry_of(getpid(), fd, getpid(), efd, tfd, toff);
 }
 
 static int kcmp_file(int fd1, int fd2)
@@ -79,40 +79,49 @@ static int kcmp_file(int fd1, int fd2)
 	return kcmp(getpid(), getpid(), KCMP_FILE, fd1, fd2);
 }
 
-static int epoll_add(int efd, int fd, uint64_t data)
+static int epoll_add(int efd, int fd, __u64 data)
 {
 	struct epoll_event ev = { .events = EPOLLIN, .data.u64 = data };
 
 	return epoll_ctl(efd, EPOLL_CTL_ADD, fd, &ev);
 }
 
-/*
- * In a child: live until killed, or until this process has ended, which closes
- * the other end of the pipe. (A signal on the death of the parent will not do:
- * a parent that became nobody may not send it.)
- */
-static void sleep_while_alive(const int lifeline[2])
+/* Apply epoll_ctl() to a file that is at @tfd only for that call. */
+static int epoll_ctl_at(int efd, int op, int fd, int tfd, __u64 data)
 {
-	char byte;
+	struct epoll_event ev = { .events = EPOLLIN, .data.u64 = data };
+	int ret;
 
-	close(lifeline[1]);
-	if (read(lifeline[0], &byte, 1) < 0)
-		_exit(1);
-	_exit(0);
+	if (dup2(fd, tfd) != tfd)
+		return -1;
+	ret = epoll_ctl(efd, op, tfd, &ev);
+	return close(tfd) ? -1 : ret;
 }
 
-static pid_t fork_sleeper(void)
+/*
+ * Fork a child, and return once it has called @prepare. The child sleeps until
+ * it is killed, or until this process has ended, which closes the other end of
+ * the socket. (PR_SET_PDEATHSIG will not do: nobody may not signal root.)
+ */
+static pid_t fork_child(void (*prepare)(const void *arg), const void *arg)
 {
-	int lifeline[2];
+	int pair[2];
+	char byte;
 	pid_t pid;
 
-	if (pipe(lifeline))
+	if (socketpair(AF_UNIX, SOCK_STREAM, 0, pair))
 		return -1;
 	pid = fork();
-	if (pid == 0)
-		sleep_while_alive(lifeline);
-	close(lifeline[0]);
-	return pid;
+	if (pid == 0) {
+		close(pair[0]);
+		if (prepare)
+			prepare(arg);
+		if (write(pair[1], "", 1) == 1 && read(pair[1], &byte, 1) == 0)
+			_exit(0);
+		_exit(1);
+	}
+	close(pair[1]);
+	return read(pair[0], &byte, 1) == 1 ? pid : -1;
 }
 
 static void kill_and_reap(pid_t pid)
@@ -163,27 +172,32 @@ static int receive_fd(int sock)
 	return fd;
 }
 
-/*
- * Read from fdinfo what the targets with number @tfd carry as data, in the
- * order in which they are listed. Return how many there are.
- */
-static int fdinfo_data(int efd, int tfd, uint64_t *data, int max)
+static FILE *open_fdinfo(int efd)
 {
-	char path[64], line[256];
-	int count = 0;
-	FILE *file;
+	char path[64];
 
 	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", efd);
-	file = fopen(path, "r");
+	return fopen(path, "r");
+}
+
+/*
+ * Read from fdinfo the data of the entries of @tfd, in the order of the lines.
+ * Return how many there are.
+ */
+static int fdinfo_data(int efd, int tfd, __u64 *data, int max)
+{
+	FILE *file = open_fdinfo(efd);
+	char line[256];
+	int count = 0;
+
 	if (!file)
 		return -1;
-
 	while (fgets(line, sizeof(line), file)) {
 		unsigned long long value;
-		int number;
+		int fd;
 
-		if (sscanf(line, "tfd: %d events: %*x data: %llx", &number,
-			   &value) != 2 || number != tfd)
+		if (sscanf(line, "tfd: %d events: %*x data: %llx", &fd,
+			   &value) != 2 || fd != tfd)
 			continue;
 		if (count < max)
 			data[count] = value;
@@ -208,8 +222,8 @@ static bool epoll_is_built(void)
 FIXTURE(epoll)
 {
 	int efd;
-	/* A file that is a target, one that is not. */
-	int target, other;
+	int tfd;	/* a file that is added, at this fd */
+	int other;	/* a file that is not added */
 };
 
 FIXTURE_SETUP(epoll)
@@ -219,26 +233,26 @@ FIXTURE_SETUP(epoll)
 
 	self->efd = epoll_create1(0);
 	ASSERT_LE(0, self->efd);
-	self->target = eventfd(0, 0);
-	ASSERT_LE(0, self->target);
+	self->tfd = eventfd(0, 0);
+	ASSERT_LE(0, self->tfd);
 	self->other = eventfd(0, 0);
 	ASSERT_LE(0, self->other);
-	ASSERT_EQ(0, epoll_add(self->efd, self->target, 0));
+	ASSERT_EQ(0, epoll_add(self->efd, self->tfd, 0));
 }
 
 FIXTURE_TEARDOWN(epoll)
 {
 	close(self->efd);
-	close(self->target);
+	close(self->tfd);
 	close(self->other);
 }
 
-/* --- Verdicts ---------------------------------------------------------- */
+/* --- Results ----------------------------------------------------------- */
 
 TEST_F(epoll, equal_and_not)
 {
-	EXPECT_EQ(0, kcmp_tfd(self->target, self->efd, self->target, 0));
-	EXPECT_LT(0, kcmp_tfd(self->other, self->efd, self->target, 0));
+	EXPECT_EQ(0, kcmp_entry(self->tfd, self->efd, self->tfd, 0));
+	EXPECT_LT(0, kcmp_entry(self->other, self->efd, self->tfd, 0));
 }
 
 #define FILES	64
@@ -250,7 +264,7 @@ static int by_kcmp_file(const void *a, const void *b)
 	return order[kcmp_file(*(const int *)a, *(const int *)b)];
 }
 
-/* All pairs of files: same verdict as KCMP_FILE, and an order to sort by. */
+/* For all pairs of files: the same result as KCMP_FILE, fit to sort by. */
 TEST(agrees_with_kcmp_file)
 {
 	int fds[FILES], seen[3] = {};
@@ -269,13 +283,13 @@ TEST(agrees_with_kcmp_file)
 
 	for (int i = 0; i < FILES; i++) {
 		for (int j = 0; j < FILES; j++) {
-			int verdict = kcmp_tfd(fds[i], efd, fds[j], 0);
+			int result = kcmp_entry(fds[i], efd, fds[j], 0);
 
-			ASSERT_LE(0, verdict);
-			ASSERT_GE(2, verdict);
-			ASSERT_EQ(kcmp_file(fds[i], fds[j]), verdict);
-			ASSERT_EQ(i == j, verdict == 0);
-			seen[verdict]++;
+			ASSERT_LE(0, result);
+			ASSERT_GE(2, result);
+			ASSERT_EQ(kcmp_file(fds[i], fds[j]), result);
+			ASSERT_EQ(i == j, result == 0);
+			seen[result]++;
 		}
 	}
 	EXPECT_EQ(FILES, seen[0]);
@@ -285,64 +299,63 @@ TEST(agrees_with_kcmp_file)
 	qsort(fds, FILES, sizeof(*fds), by_kcmp_file);
 	for (int i = 0; i < FILES; i++) {
 		for (int j = i + 1; j < FILES; j++) {
-			ASSERT_EQ(1, kcmp_tfd(fds[i], efd, fds[j], 0));
-			ASSERT_EQ(2, kcmp_tfd(fds[j], efd, fds[i], 0));
+			ASSERT_EQ(1, kcmp_entry(fds[i], efd, fds[j], 0));
+			ASSERT_EQ(2, kcmp_entry(fds[j], efd, fds[i], 0));
 		}
 	}
 }
 
-/* The index of the file is an unsigned int, like for KCMP_FILE. */
-TEST_F(epoll, index_is_32_bits)
+/* idx1 is used as an unsigned int, as by KCMP_FILE. */
+TEST_F(epoll, idx1_is_32_bits)
 {
 #if ULONG_MAX > UINT_MAX
 	const struct kcmp_epoll_slot slot = {
-		.efd = self->efd, .tfd = self->target,
+		.efd = self->efd, .tfd = self->tfd,
 	};
-	unsigned long idx = self->target | 1UL << 32;
+	unsigned long idx = self->tfd | 1UL << 32;
 
-	EXPECT_EQ(0, kcmp(getpid(), getpid(), KCMP_FILE, idx, self->target));
+	EXPECT_EQ(0, kcmp(getpid(), getpid(), KCMP_FILE, idx, self->tfd));
 	EXPECT_EQ(0, kcmp_slot(getpid(), getpid(), idx, &slot));
 #else
 	SKIP(return, "unsigned long has 32 bits");
 #endif
 }
 
-/* --- Several targets under one number ---------------------------------- */
+/* --- Entries that share an fd ------------------------------------------ */
 
-#define SHARING	8
+#define SHARED	8
 
 /*
- * Add @SHARING files to the set, each under NUMBER, with its index as data.
- * Each lives on under the number that fds[] tells.
+ * Add SHARED files to the interest list, each at TFD and with its index as data.
+ * Each stays open at the fd in fds[].
  */
-static bool add_sharing(int efd, int fds[SHARING])
+static bool add_shared(int efd, int fds[SHARED])
 {
-	for (int i = 0; i < SHARING; i++) {
+	for (int i = 0; i < SHARED; i++) {
 		fds[i] = eventfd(0, 0);
-		if (fds[i] < 0 || dup2(fds[i], NUMBER) != NUMBER ||
-		    epoll_add(efd, NUMBER, i))
+		if (fds[i] < 0 ||
+		    epoll_ctl_at(efd, EPOLL_CTL_ADD, fds[i], TFD, i))
 			return false;
 	}
-	close(NUMBER);
 	return true;
 }
 
-/* Check that the targets under NUMBER are those in fds[], in fdinfo's order. */
-static void check_sharing(struct __test_metadata *_metadata, int efd,
-			  const int fds[], int count)
+/* Check that the entries of TFD are the files in fds[], in fdinfo's order. */
+static void check_shared(struct __test_metadata *_metadata, int efd,
+			 const int fds[], int count)
 {
-	uint64_t data[SHARING + 1];
+	__u64 data[SHARED + 1];
 
-	ASSERT_EQ(count, fdinfo_data(efd, NUMBER, data, SHARING + 1));
+	ASSERT_EQ(count, fdinfo_data(efd, TFD, data, SHARED + 1));
 	for (int toff = 0; toff < count; toff++) {
 		int found = 0;
 
-		for (int i = 0; i < SHARING; i++) {
-			int verdict = fds[i] < 0 ? 1 :
-				      kcmp_tfd(fds[i], efd, NUMBER, toff);
+		for (int i = 0; i < SHARED; i++) {
+			int result = fds[i] < 0 ? 1 :
+				     kcmp_entry(fds[i], efd, TFD, toff);
 
-			ASSERT_LE(0, verdict);
-			if (verdict)
+			ASSERT_LE(0, result);
+			if (result)
 				continue;
 			found++;
 			EXPECT_EQ(data[toff], i);
@@ -350,302 +363,693 @@ static void check_sharing(struct __test_metadata *_metadata, int efd,
 		EXPECT_EQ(1, found);
 	}
 
-	EXPECT_EQ(-ENOENT, kcmp_tfd(efd, efd, NUMBER, count));
-	EXPECT_EQ(-ENOENT, kcmp_tfd(efd, efd, NUMBER, count + 1));
-	EXPECT_EQ(-ENOENT, kcmp_tfd(efd, efd, NUMBER, INT_MAX));
-	EXPECT_EQ(-ENOENT, kcmp_tfd(efd, efd, NUMBER, 1U << 31));
-	EXPECT_EQ(-ENOENT, kcmp_tfd(efd, efd, NUMBER, UINT_MAX));
+	EXPECT_EQ(-ENOENT, kcmp_entry(efd, efd, TFD, count));
+	EXPECT_EQ(-ENOENT, kcmp_entry(efd, efd, TFD, count + 1));
+	EXPECT_EQ(-ENOENT, kcmp_entry(efd, efd, TFD, INT_MAX));
+	EXPECT_EQ(-ENOENT, kcmp_entry(efd, efd, TFD, 1U << 31));
+	EXPECT_EQ(-ENOENT, kcmp_entry(efd, efd, TFD, UINT_MAX));
 }
 
-TEST_F(epoll, several_under_one_number)
+TEST_F(epoll, shared_fd)
 {
-	int fds[SHARING];
+	int fds[SHARED];
 
-	ASSERT_TRUE(add_sharing(self->efd, fds));
-	check_sharing(_metadata, self->efd, fds, SHARING);
+	ASSERT_TRUE(add_shared(self->efd, fds));
+	check_shared(_metadata, self->efd, fds, SHARED);
 }
 
-TEST_F(epoll, several_between_neighbours)
+TEST_F(epoll, shared_fd_between_neighbours)
 {
-	int fds[SHARING];
+	int fds[SHARED];
 
-	ASSERT_EQ(NUMBER - 1, dup2(self->other, NUMBER - 1));
-	ASSERT_EQ(0, epoll_add(self->efd, NUMBER - 1, 0));
-	ASSERT_TRUE(add_sharing(self->efd, fds));
-	ASSERT_EQ(NUMBER + 1, dup2(self->other, NUMBER + 1));
-	ASSERT_EQ(0, epoll_add(self->efd, NUMBER + 1, 0));
+	ASSERT_EQ(TFD - 1, dup2(self->other, TFD - 1));
+	ASSERT_EQ(0, epoll_add(self->efd, TFD - 1, 0));
+	ASSERT_TRUE(add_shared(self->efd, fds));
+	ASSERT_EQ(TFD + 1, dup2(self->other, TFD + 1));
+	ASSERT_EQ(0, epoll_add(self->efd, TFD + 1, 0));
 
-	check_sharing(_metadata, self->efd, fds, SHARING);
-	EXPECT_EQ(0, kcmp_tfd(self->other, self->efd, NUMBER - 1, 0));
-	EXPECT_EQ(-ENOENT, kcmp_tfd(self->other, self->efd, NUMBER - 1, 1));
-	EXPECT_EQ(0, kcmp_tfd(self->other, self->efd, NUMBER + 1, 0));
-	EXPECT_EQ(-ENOENT, kcmp_tfd(self->other, self->efd, NUMBER + 1, 1));
+	check_shared(_metadata, self->efd, fds, SHARED);
+	EXPECT_EQ(0, kcmp_entry(self->other, self->efd, TFD - 1, 0));
+	EXPECT_EQ(-ENOENT, kcmp_entry(self->other, self->efd, TFD - 1, 1));
+	EXPECT_EQ(0, kcmp_entry(self->other, self->efd, TFD + 1, 0));
+	EXPECT_EQ(-ENOENT, kcmp_entry(self->other, self->efd, TFD + 1, 1));
 }
 
-/* As files under one number are closed, those that remain move up. */
-TEST_F(epoll, several_closed_one_by_one)
+/* As files are closed, the entries that remain move up. */
+TEST_F(epoll, shared_fd_closed_one_by_one)
 {
-	int fds[SHARING];
+	int fds[SHARED];
 
-	ASSERT_TRUE(add_sharing(self->efd, fds));
-	for (int i = 0; i < SHARING; i++) {
+	ASSERT_TRUE(add_shared(self->efd, fds));
+	for (int i = 0; i < SHARED; i++) {
 		/* Not in the order in which they were added. */
-		int victim = i * 3 % SHARING;
+		int victim = i * 3 % SHARED;
 
 		close(fds[victim]);
 		fds[victim] = -1;
-		check_sharing(_metadata, self->efd, fds, SHARING - 1 - i);
+		check_shared(_metadata, self->efd, fds, SHARED - 1 - i);
 	}
 }
 
-/* One file under several numbers. */
-TEST_F(epoll, one_file_under_several_numbers)
+/* EPOLL_CTL_* finds each entry, whatever else shares its fd. */
+TEST_F(epoll, shared_fd_ctl)
 {
-	for (int i = 0; i < SHARING; i++) {
-		ASSERT_EQ(NUMBER + i, dup2(self->other, NUMBER + i));
-		ASSERT_EQ(0, epoll_add(self->efd, NUMBER + i, 0));
-		close(NUMBER + i);
+	struct epoll_event ev = { .events = EPOLLIN };
+	int fds[SHARED];
+
+	ASSERT_TRUE(add_shared(self->efd, fds));
+	for (int i = 0; i < SHARED; i++) {
+		ASSERT_EQ(TFD, dup2(fds[i], TFD));
+
+		EXPECT_EQ(-1, epoll_add(self->efd, TFD, 0));
+		EXPECT_EQ(EEXIST, errno);
+		ev.data.u64 = i;
+		EXPECT_EQ(0, epoll_ctl(self->efd, EPOLL_CTL_MOD, TFD, &ev));
+		EXPECT_EQ(-1, epoll_ctl(self->efd, EPOLL_CTL_MOD, fds[i], &ev));
+		EXPECT_EQ(ENOENT, errno);
 	}
-	for (int i = 0; i < SHARING; i++) {
-		EXPECT_EQ(0, kcmp_tfd(self->other, self->efd, NUMBER + i, 0));
-		EXPECT_EQ(-ENOENT,
-			  kcmp_tfd(self->other, self->efd, NUMBER + i, 1));
+	close(TFD);
+	check_shared(_metadata, self->efd, fds, SHARED);
+
+	for (int i = 0; i < SHARED; i++) {
+		ASSERT_EQ(TFD, dup2(fds[i], TFD));
+		EXPECT_EQ(0, epoll_ctl(self->efd, EPOLL_CTL_DEL, TFD, NULL));
+		EXPECT_EQ(-1, epoll_ctl(self->efd, EPOLL_CTL_DEL, TFD, NULL));
+		EXPECT_EQ(ENOENT, errno);
+		close(fds[i]);
+		fds[i] = -1;
+		close(TFD);
+		check_shared(_metadata, self->efd, fds, SHARED - 1 - i);
 	}
 }
 
-/* --- Where the file lives on ------------------------------------------- */
-
-TEST_F(epoll, alive_through_dup)
+/* Entries that share an fd each report their events. */
+TEST_F(epoll, shared_fd_events)
 {
-	int number = self->target;
-	int dupped = dup(self->target);
+	struct epoll_event events[SHARED + 1];
+	unsigned int seen = 0;
+	int fds[SHARED];
 
-	ASSERT_LE(0, dupped);
-	close(number);
-	EXPECT_EQ(0, kcmp_tfd(dupped, self->efd, number, 0));
-
-	/* The number is used again, by a file that is not in the set. */
-	ASSERT_EQ(number, dup2(self->other, number));
-	EXPECT_EQ(0, kcmp_tfd(dupped, self->efd, number, 0));
-	EXPECT_LT(0, kcmp_tfd(number, self->efd, number, 0));
+	ASSERT_TRUE(add_shared(self->efd, fds));
+	for (int i = 0; i < SHARED; i++)
+		ASSERT_EQ(0, eventfd_write(fds[i], 1));
+	ASSERT_EQ(SHARED, epoll_wait(self->efd, events, SHARED + 1, 0));
+	for (int i = 0; i < SHARED; i++)
+		seen |= 1U << events[i].data.u64;
+	EXPECT_EQ((1U << SHARED) - 1, seen);
 }
 
-TEST_F(epoll, alive_in_child)
+TEST_F(epoll, one_file_at_several_fds)
 {
-	int number = self->target;
-	pid_t child = fork_sleeper();
+	for (int fd = TFD; fd < TFD + SHARED; fd++)
+		ASSERT_EQ(0, epoll_ctl_at(self->efd, EPOLL_CTL_ADD, self->other,
+					  fd, 0));
+	for (int fd = TFD; fd < TFD + SHARED; fd++) {
+		EXPECT_EQ(0, kcmp_entry(self->other, self->efd, fd, 0));
+		EXPECT_EQ(-ENOENT, kcmp_entry(self->other, self->efd, fd, 1));
+	}
+}
 
+struct own_file {
+	int efd;
+	__u64 data;
+};
+
+static void add_own_file(const void *arg)
+{
+	const struct own_file *own = arg;
+
+	if (dup2(eventfd(0, 0), TFD) != TFD ||
+	    epoll_add(own->efd, TFD, own->data))
+		_exit(1);
+}
+
+/* Parent and child share the list; each adds a file of its own at TFD. */
+TEST_F(epoll, shared_fd_of_parent_and_child)
+{
+	const struct own_file in_parent = { self->efd, 0 };
+	const struct own_file in_child = { self->efd, 1 };
+	pid_t child, me = getpid();
+	__u64 data[2];
+
+	child = fork_child(add_own_file, &in_child);
 	ASSERT_LT(0, child);
-	close(number);
-	EXPECT_EQ(-EBADF, kcmp_tfd(number, self->efd, number, 0));
-	EXPECT_EQ(0, kcmp_tfd_of(child, number, getpid(), self->efd, number, 0));
+	add_own_file(&in_parent);
+
+	ASSERT_EQ(2, fdinfo_data(self->efd, TFD, data, 2));
+	for (int toff = 0; toff < 2; toff++) {
+		pid_t owner = data[toff] ? child : me;
+
+		EXPECT_EQ(0, kcmp_entry_of(owner, TFD, me, self->efd, TFD, toff));
+		EXPECT_EQ(0, kcmp_entry_of(owner, TFD, child, self->efd, TFD,
+					   toff));
+		owner = data[toff] ? me : child;
+		EXPECT_LT(0, kcmp_entry_of(owner, TFD, me, self->efd, TFD, toff));
+	}
+
+	/* EPOLL_CTL_DEL removes the entry of the file that the caller has there. */
+	EXPECT_EQ(0, epoll_ctl(self->efd, EPOLL_CTL_DEL, TFD, NULL));
+	EXPECT_EQ(-1, epoll_ctl(self->efd, EPOLL_CTL_DEL, TFD, NULL));
+	EXPECT_EQ(ENOENT, errno);
+	EXPECT_EQ(0, kcmp_entry_of(child, TFD, me, self->efd, TFD, 0));
+	EXPECT_EQ(-ENOENT, kcmp_entry(TFD, self->efd, TFD, 1));
 
 	kill_and_reap(child);
-	EXPECT_EQ(-ENOENT, kcmp_tfd(self->other, self->efd, number, 0));
+	EXPECT_EQ(-ENOENT, kcmp_entry(TFD, self->efd, TFD, 0));
 }
 
-TEST_F(epoll, alive_in_unix_socket)
+/* --- Lookups one after the other ---------------------------------------- */
+
+/*
+ * A kernel may continue from where the last lookup ended. Whatever changes the
+ * list in between, each toff must refer to the entry that fdinfo lists there.
+ */
+#define POOL	16
+
+struct pool {
+	int efd, other;
+	int fds[POOL];		/* in the order in which they are listed at TFD */
+	bool added[POOL];
+};
+
+FIXTURE(lookups)
 {
-	int number = self->target, received, pair[2];
+	struct pool pool;
+};
+
+FIXTURE_SETUP(lookups)
+{
+	struct pool *pool = &self->pool;
+	int fds[POOL];
+	__u64 data[POOL];
+
+	if (!kcmp_is_built() || !epoll_is_built())
+		SKIP(return, "the kernel has no kcmp(2), or no epoll");
+
+	pool->efd = epoll_create1(0);
+	ASSERT_LE(0, pool->efd);
+	pool->other = eventfd(0, 0);
+	ASSERT_LE(0, pool->other);
+	for (int i = 0; i < POOL; i++) {
+		fds[i] = eventfd(0, 0);
+		ASSERT_LE(0, fds[i]);
+		ASSERT_EQ(0, epoll_ctl_at(pool->efd, EPOLL_CTL_ADD, fds[i], TFD,
+					  i));
+	}
+
+	/* Files keep their order when they are removed and added again. */
+	ASSERT_EQ(POOL, fdinfo_data(pool->efd, TFD, data, POOL));
+	for (int i = 0; i < POOL; i++) {
+		pool->fds[i] = fds[data[i]];
+		pool->added[i] = true;
+	}
+}
+
+FIXTURE_TEARDOWN(lookups)
+{
+}
+
+static void add_or_remove(struct __test_metadata *_metadata,
+			  struct pool *pool, int i)
+{
+	int op = pool->added[i] ? EPOLL_CTL_DEL : EPOLL_CTL_ADD;
+
+	ASSERT_EQ(0, epoll_ctl_at(pool->efd, op, pool->fds[i], TFD, 0));
+	pool->added[i] = !pool->added[i];
+}
+
+static void remove_every_other(struct __test_metadata *_metadata,
+			       struct pool *pool)
+{
+	for (int i = 0; i < POOL; i += 2)
+		add_or_remove(_metadata, pool, i);
+}
+
+/* Look up each toff from @first to @last, three times. */
+static void check_lookups(struct __test_metadata *_metadata,
+			  struct pool *pool, int first, int last)
+{
+	int toff = 0;
+
+	for (int i = 0; i < POOL && toff <= last; i++) {
+		if (!pool->added[i])
+			continue;
+		if (toff >= first) {
+			ASSERT_EQ(0, kcmp_entry(pool->fds[i], pool->efd, TFD,
+						toff));
+			ASSERT_LT(0, kcmp_entry(pool->other, pool->efd, TFD,
+						toff));
+			ASSERT_EQ(0, kcmp_entry(pool->fds[i], pool->efd, TFD,
+						toff));
+		}
+		toff++;
+	}
+	if (toff <= last) {
+		ASSERT_EQ(-ENOENT, kcmp_entry(pool->other, pool->efd, TFD, toff));
+		ASSERT_EQ(-ENOENT, kcmp_entry(pool->other, pool->efd, TFD, last));
+	}
+}
+
+TEST_F(lookups, in_any_order)
+{
+	struct pool *pool = &self->pool;
+
+	check_lookups(_metadata, pool, 0, POOL);
+	check_lookups(_metadata, pool, 0, POOL);
+	for (int toff = POOL; toff >= 0; toff--)
+		check_lookups(_metadata, pool, toff, toff);
+	for (int i = 0; i < POOL; i++)
+		check_lookups(_metadata, pool, i * 7 % POOL, i * 7 % POOL);
+}
+
+/* Look up an entry, ADD or DEL one before it, there or behind it, go on. */
+TEST_F(lookups, ctl_in_between)
+{
+	struct pool *pool = &self->pool;
+
+	remove_every_other(_metadata, pool);
+	for (int toff = 0; toff < POOL / 2; toff++) {
+		for (int i = 0; i < POOL; i++) {
+			for (int next = toff; next <= toff + 1; next++) {
+				check_lookups(_metadata, pool, 0, toff);
+				add_or_remove(_metadata, pool, i);
+				check_lookups(_metadata, pool, next, POOL);
+				check_lookups(_metadata, pool, toff, toff);
+				add_or_remove(_metadata, pool, i);
+				check_lookups(_metadata, pool, next, POOL);
+			}
+		}
+	}
+}
+
+/* Look up an entry, close a file there, behind it or before it, go on. */
+TEST_F(lookups, close_in_between)
+{
+	static const struct {
+		int toff, closed;
+	} steps[] = {
+		{ 8, 8 }, { 7, 9 }, { 8, 7 },		/* there, next, previous */
+		{ 0, 0 }, { 11, 15 }, { 11, 14 },	/* first, last, after last */
+		{ 0, 13 }, { 9, 1 },			/* far off */
+	};
+	struct pool *pool = &self->pool;
+
+	for (size_t i = 0; i < ARRAY_SIZE(steps); i++) {
+		check_lookups(_metadata, pool, 0, steps[i].toff);
+		close(pool->fds[steps[i].closed]);
+		pool->added[steps[i].closed] = false;
+		check_lookups(_metadata, pool, steps[i].toff, POOL);
+		check_lookups(_metadata, pool, 0, POOL);
+	}
+}
+
+/* Look up an entry, change those of another fd, go on. */
+TEST_F(lookups, other_fds_in_between)
+{
+	struct pool *pool = &self->pool;
+
+	for (int toff = 0; toff < POOL; toff++) {
+		for (int tfd = TFD - 1; tfd <= TFD + 1; tfd += 2) {
+			check_lookups(_metadata, pool, 0, toff);
+			ASSERT_EQ(0, epoll_ctl_at(pool->efd, EPOLL_CTL_ADD,
+						  pool->fds[toff], tfd, 0));
+			check_lookups(_metadata, pool, toff, POOL);
+			check_lookups(_metadata, pool, toff, toff);
+			ASSERT_EQ(0, kcmp_entry(pool->fds[toff], pool->efd, tfd,
+						0));
+			ASSERT_EQ(-ENOENT, kcmp_entry(pool->fds[toff], pool->efd,
+						      tfd, 1));
+			check_lookups(_metadata, pool, toff, toff);
+			ASSERT_EQ(0, epoll_ctl_at(pool->efd, EPOLL_CTL_DEL,
+						  pool->fds[toff], tfd, 0));
+			check_lookups(_metadata, pool, toff, POOL);
+		}
+	}
+}
+
+/* Another interest list at the fd of the one that was asked. */
+TEST_F(lookups, epoll_file_replaced)
+{
+	struct pool *pool = &self->pool;
+	int efd;
+
+	for (int toff = 0; toff < POOL; toff++) {
+		check_lookups(_metadata, pool, 0, toff);
+		close(pool->efd);
+		efd = epoll_create1(0);
+		ASSERT_EQ(pool->efd, efd);
+		for (int i = 0; i < POOL; i++) {
+			pool->added[i] = false;
+			if ((i + toff) % 2)
+				add_or_remove(_metadata, pool, i);
+		}
+		check_lookups(_metadata, pool, toff, POOL);
+		check_lookups(_metadata, pool, 0, POOL);
+		for (int i = 0; i < POOL; i++)
+			if (!pool->added[i])
+				add_or_remove(_metadata, pool, i);
+	}
+}
+
+/* Look up all entries of @tfd in order, many times. */
+static bool look_up_in_order(const struct pool *pool, int tfd)
+{
+	for (int i = 0; i < 200 * POOL; i++)
+		if (kcmp_entry(pool->fds[i % POOL], pool->efd, tfd, i % POOL))
+			return false;
+	return true;
+}
+
+/* Two fds of one list, looked up in turn and by two processes at once. */
+TEST_F(lookups, two_callers)
+{
+	struct pool *pool = &self->pool;
+	pid_t child;
+	int status;
+
+	for (int i = 0; i < POOL; i++)
+		ASSERT_EQ(0, epoll_ctl_at(pool->efd, EPOLL_CTL_ADD, pool->fds[i],
+					  TFD + 1, 0));
+	for (int i = 0; i < POOL; i++) {
+		EXPECT_EQ(0, kcmp_entry(pool->fds[i], pool->efd, TFD, i));
+		EXPECT_EQ(0, kcmp_entry(pool->fds[i], pool->efd, TFD + 1, i));
+	}
+
+	child = fork();
+	ASSERT_LE(0, child);
+	if (child == 0)
+		_exit(!look_up_in_order(pool, TFD + 1));
+	EXPECT_TRUE(look_up_in_order(pool, TFD));
+	ASSERT_EQ(child, waitpid(child, &status, 0));
+	EXPECT_EQ(0, status);
+}
+
+/* --- Where the target file is open -------------------------------------- */
+
+TEST_F(epoll, open_as_dup)
+{
+	int tfd = self->tfd;
+	int dupped = dup(tfd);
+
+	ASSERT_LE(0, dupped);
+	close(tfd);
+	EXPECT_EQ(0, kcmp_entry(dupped, self->efd, tfd, 0));
+
+	/* The fd is reused, by a file that is not added. */
+	ASSERT_EQ(tfd, dup2(self->other, tfd));
+	EXPECT_EQ(0, kcmp_entry(dupped, self->efd, tfd, 0));
+	EXPECT_LT(0, kcmp_entry(tfd, self->efd, tfd, 0));
+}
+
+TEST_F(epoll, open_in_child)
+{
+	int tfd = self->tfd;
+	pid_t child = fork_child(NULL, NULL);
+
+	ASSERT_LT(0, child);
+	close(tfd);
+	EXPECT_EQ(-EBADF, kcmp_entry(tfd, self->efd, tfd, 0));
+	EXPECT_EQ(0, kcmp_entry_of(child, tfd, getpid(), self->efd, tfd, 0));
+
+	kill_and_reap(child);
+	EXPECT_EQ(-ENOENT, kcmp_entry(self->other, self->efd, tfd, 0));
+}
+
+TEST_F(epoll, open_in_unix_socket)
+{
+	int tfd = self->tfd, received, pair[2];
 
 	ASSERT_EQ(0, socketpair(AF_UNIX, SOCK_STREAM, 0, pair));
-	ASSERT_EQ(0, send_fd(pair[0], number));
-	close(number);
+	ASSERT_EQ(0, send_fd(pair[0], tfd));
+	close(tfd);
 
-	/* In flight: it is a target, and nobody has it. */
-	EXPECT_LT(0, kcmp_tfd(self->other, self->efd, number, 0));
+	/* In flight: the entry is there, no process has the file. */
+	EXPECT_LT(0, kcmp_entry(self->other, self->efd, tfd, 0));
 
-	ASSERT_EQ(number, dup2(self->other, number));
+	ASSERT_EQ(tfd, dup2(self->other, tfd));
 	received = receive_fd(pair[1]);
 	ASSERT_LE(0, received);
-	EXPECT_EQ(0, kcmp_tfd(received, self->efd, number, 0));
-	EXPECT_LT(0, kcmp_tfd(number, self->efd, number, 0));
+	EXPECT_EQ(0, kcmp_entry(received, self->efd, tfd, 0));
+	EXPECT_LT(0, kcmp_entry(tfd, self->efd, tfd, 0));
 }
 
 TEST_F(epoll, dropped_in_unix_socket)
 {
-	int number = self->target, pair[2];
+	int tfd = self->tfd, pair[2];
 
 	ASSERT_EQ(0, socketpair(AF_UNIX, SOCK_STREAM, 0, pair));
-	ASSERT_EQ(0, send_fd(pair[0], number));
-	close(number);
+	ASSERT_EQ(0, send_fd(pair[0], tfd));
+	close(tfd);
 	close(pair[0]);
-	EXPECT_LT(0, kcmp_tfd(self->other, self->efd, number, 0));
+	EXPECT_LT(0, kcmp_entry(self->other, self->efd, tfd, 0));
 	close(pair[1]);
-	EXPECT_EQ(-ENOENT, kcmp_tfd(self->other, self->efd, number, 0));
+	EXPECT_EQ(-ENOENT, kcmp_entry(self->other, self->efd, tfd, 0));
 }
 
 TEST_F(epoll, last_reference_closed)
 {
-	int number = self->target;
+	int tfd = self->tfd;
 
-	close(number);
-	EXPECT_EQ(-ENOENT, kcmp_tfd(self->other, self->efd, number, 0));
+	close(tfd);
+	EXPECT_EQ(-ENOENT, kcmp_entry(self->other, self->efd, tfd, 0));
 
-	/* Opened again under the same number: not a target. */
-	ASSERT_EQ(number, dup2(self->other, number));
-	EXPECT_EQ(-ENOENT, kcmp_tfd(number, self->efd, number, 0));
+	/* Another file at the same fd is not added by that. */
+	ASSERT_EQ(tfd, dup2(self->other, tfd));
+	EXPECT_EQ(-ENOENT, kcmp_entry(tfd, self->efd, tfd, 0));
 }
 
 /* --- epoll_ctl(2) ------------------------------------------------------- */
 
 TEST_F(epoll, ctl_del)
 {
-	ASSERT_EQ(0, epoll_ctl(self->efd, EPOLL_CTL_DEL, self->target, NULL));
-	EXPECT_EQ(-ENOENT, kcmp_tfd(self->target, self->efd, self->target, 0));
+	ASSERT_EQ(0, epoll_ctl(self->efd, EPOLL_CTL_DEL, self->tfd, NULL));
+	EXPECT_EQ(-ENOENT, kcmp_entry(self->tfd, self->efd, self->tfd, 0));
 
-	ASSERT_EQ(0, epoll_add(self->efd, self->target, 0));
-	EXPECT_EQ(0, kcmp_tfd(self->target, self->efd, self->target, 0));
+	ASSERT_EQ(0, epoll_add(self->efd, self->tfd, 0));
+	EXPECT_EQ(0, kcmp_entry(self->tfd, self->efd, self->tfd, 0));
 }
 
 TEST_F(epoll, ctl_mod)
 {
 	struct epoll_event ev = { .events = EPOLLOUT | EPOLLET };
 
-	ASSERT_EQ(0, epoll_ctl(self->efd, EPOLL_CTL_MOD, self->target, &ev));
-	EXPECT_EQ(0, kcmp_tfd(self->target, self->efd, self->target, 0));
-	EXPECT_EQ(-ENOENT, kcmp_tfd(self->target, self->efd, self->target, 1));
+	ASSERT_EQ(0, epoll_ctl(self->efd, EPOLL_CTL_MOD, self->tfd, &ev));
+	EXPECT_EQ(0, kcmp_entry(self->tfd, self->efd, self->tfd, 0));
+	EXPECT_EQ(-ENOENT, kcmp_entry(self->tfd, self->efd, self->tfd, 1));
 }
 
-/* Each key is found by EPOLL_CTL_*, whatever else stands under its number. */
-TEST_F(epoll, ctl_finds_each_key)
+/* Whatever events an entry is for, and whether it is disarmed. */
+TEST_F(epoll, ctl_events)
 {
-	struct epoll_event ev = { .events = EPOLLIN };
-	int fds[SHARING];
+	struct epoll_event evs[] = {
+		{ .events = 0 },
+		{ .events = EPOLLIN | EPOLLONESHOT },
+		{ .events = EPOLLIN | EPOLLEXCLUSIVE },
+	};
+	struct epoll_event ready[4];
 
-	ASSERT_TRUE(add_sharing(self->efd, fds));
-	for (int i = 0; i < SHARING; i++) {
-		ASSERT_EQ(NUMBER, dup2(fds[i], NUMBER));
-
-		EXPECT_EQ(-1, epoll_add(self->efd, NUMBER, 0));
-		EXPECT_EQ(EEXIST, errno);
-		ev.data.u64 = i;
-		EXPECT_EQ(0, epoll_ctl(self->efd, EPOLL_CTL_MOD, NUMBER, &ev));
-		EXPECT_EQ(-1, epoll_ctl(self->efd, EPOLL_CTL_MOD, fds[i], &ev));
-		EXPECT_EQ(ENOENT, errno);
+	for (size_t i = 0; i < ARRAY_SIZE(evs); i++) {
+		ASSERT_EQ(TFD + i, dup2(eventfd(1, 0), TFD + i));
+		ASSERT_EQ(0, epoll_ctl(self->efd, EPOLL_CTL_ADD, TFD + i,
+				       &evs[i]));
 	}
-	close(NUMBER);
-	check_sharing(_metadata, self->efd, fds, SHARING);
+	/* EPOLLONESHOT fires once. */
+	EXPECT_EQ(2, epoll_wait(self->efd, ready, 4, 0));
+	EXPECT_EQ(1, epoll_wait(self->efd, ready, 4, 0));
 
-	for (int i = 0; i < SHARING; i++) {
-		ASSERT_EQ(NUMBER, dup2(fds[i], NUMBER));
-		EXPECT_EQ(0, epoll_ctl(self->efd, EPOLL_CTL_DEL, NUMBER, NULL));
-		EXPECT_EQ(-1, epoll_ctl(self->efd, EPOLL_CTL_DEL, NUMBER, NULL));
-		EXPECT_EQ(ENOENT, errno);
-		close(fds[i]);
-		fds[i] = -1;
-		close(NUMBER);
-		check_sharing(_metadata, self->efd, fds, SHARING - 1 - i);
+	/* Neither a MOD to EPOLLEXCLUSIVE nor one of such an entry is allowed. */
+	for (size_t i = 0; i < ARRAY_SIZE(evs); i++) {
+		EXPECT_EQ(-1, epoll_ctl(self->efd, EPOLL_CTL_MOD, TFD + i,
+					&evs[2]));
+		EXPECT_EQ(EINVAL, errno);
+		EXPECT_EQ(0, kcmp_entry(TFD + i, self->efd, TFD + i, 0));
+		EXPECT_EQ(-ENOENT, kcmp_entry(TFD + i, self->efd, TFD + i, 1));
 	}
 }
 
-/* Targets under one number still report their events. */
-TEST_F(epoll, events_of_several_under_one_number)
+/* O_PATH opens another file, which cannot be added and is no epoll file. */
+TEST_F(epoll, o_path)
 {
-	struct epoll_event events[SHARING + 1];
-	unsigned int seen = 0;
-	int fds[SHARING];
+	char path[64];
+	int fd, efd;
 
-	ASSERT_TRUE(add_sharing(self->efd, fds));
-	for (int i = 0; i < SHARING; i++)
-		ASSERT_EQ(0, eventfd_write(fds[i], 1));
-	ASSERT_EQ(SHARING, epoll_wait(self->efd, events, SHARING + 1, 0));
-	for (int i = 0; i < SHARING; i++)
-		seen |= 1U << events[i].data.u64;
-	EXPECT_EQ((1U << SHARING) - 1, seen);
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", self->tfd);
+	fd = open(path, O_PATH);
+	ASSERT_LE(0, fd);
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", self->efd);
+	efd = open(path, O_PATH);
+	ASSERT_LE(0, efd);
+
+	EXPECT_EQ(-1, epoll_add(self->efd, fd, 0));
+	EXPECT_EQ(EBADF, errno);
+	EXPECT_EQ(-ENOENT, kcmp_entry(fd, self->efd, fd, 0));
+	EXPECT_LT(0, kcmp_entry(fd, self->efd, self->tfd, 0));
+	EXPECT_EQ(-1, epoll_add(efd, self->tfd, 0));
+	EXPECT_EQ(EBADF, errno);
+	EXPECT_EQ(-EINVAL, kcmp_entry(self->tfd, efd, self->tfd, 0));
 }
 
-TEST_F(epoll, empty_set)
+/* A file that cannot be polled. */
+TEST_F(epoll, regular_file)
+{
+	int fd = open("/proc/self/exe", O_RDONLY);
+
+	ASSERT_LE(0, fd);
+	EXPECT_EQ(-1, epoll_add(self->efd, fd, 0));
+	EXPECT_EQ(EPERM, errno);
+	EXPECT_EQ(-ENOENT, kcmp_entry(fd, self->efd, fd, 0));
+	EXPECT_LT(0, kcmp_entry(fd, self->efd, self->tfd, 0));
+}
+
+TEST_F(epoll, empty_list)
 {
 	int efd = epoll_create1(0);
 
 	ASSERT_LE(0, efd);
-	EXPECT_EQ(-ENOENT, kcmp_tfd(self->other, efd, self->target, 0));
-	EXPECT_EQ(-ENOENT, kcmp_tfd(self->other, efd, 0, 0));
-	EXPECT_EQ(-ENOENT, kcmp_tfd(self->other, efd, -1, -1));
+	EXPECT_EQ(-ENOENT, kcmp_entry(self->other, efd, self->tfd, 0));
+	EXPECT_EQ(-ENOENT, kcmp_entry(self->other, efd, 0, 0));
+	EXPECT_EQ(-ENOENT, kcmp_entry(self->other, efd, -1, -1));
 }
 
-TEST_F(epoll, epoll_in_epoll)
+/* --- epoll files that are added to each other --------------------------- */
+
+TEST_F(epoll, nested)
 {
 	int outer = epoll_create1(0);
 
 	ASSERT_LE(0, outer);
 	ASSERT_EQ(0, epoll_add(outer, self->efd, 0));
-	ASSERT_EQ(0, epoll_add(outer, self->target, 0));
+	ASSERT_EQ(0, epoll_add(outer, self->tfd, 0));
 
-	EXPECT_EQ(0, kcmp_tfd(self->efd, outer, self->efd, 0));
-	EXPECT_LT(0, kcmp_tfd(outer, outer, self->efd, 0));
-	EXPECT_EQ(0, kcmp_tfd(self->target, outer, self->target, 0));
-	EXPECT_EQ(0, kcmp_tfd(self->target, self->efd, self->target, 0));
+	EXPECT_EQ(0, kcmp_entry(self->efd, outer, self->efd, 0));
+	EXPECT_LT(0, kcmp_entry(outer, outer, self->efd, 0));
+	EXPECT_EQ(0, kcmp_entry(self->tfd, outer, self->tfd, 0));
+	EXPECT_EQ(0, kcmp_entry(self->tfd, self->efd, self->tfd, 0));
 
-	/* The file that is compared may be the epoll file that is asked. */
-	EXPECT_LT(0, kcmp_tfd(self->efd, self->efd, self->target, 0));
-
-	/* Nesting is still checked. */
-	EXPECT_EQ(-1, epoll_add(self->efd, outer, 0));
-	EXPECT_EQ(ELOOP, errno);
-	EXPECT_EQ(-1, epoll_add(self->efd, self->efd, 0));
-	EXPECT_EQ(EINVAL, errno);
+	/* idx1 and efd may be the same epoll file. */
+	EXPECT_LT(0, kcmp_entry(self->efd, self->efd, self->tfd, 0));
 }
 
-/* --- Where the epoll file is -------------------------------------------- */
+/* Check that @fd was not added to @efd. */
+static void check_refused(struct __test_metadata *_metadata, int efd, int fd)
+{
+	EXPECT_EQ(-ENOENT, kcmp_entry(fd, efd, fd, 0));
+	EXPECT_EQ(0, fdinfo_data(efd, fd, NULL, 0));
+}
+
+TEST_F(epoll, nested_in_a_cycle)
+{
+	int outer = epoll_create1(0);
+
+	ASSERT_LE(0, outer);
+	ASSERT_EQ(0, epoll_add(outer, self->efd, 0));
+
+	EXPECT_EQ(-1, epoll_add(self->efd, outer, 0));
+	EXPECT_EQ(ELOOP, errno);
+	check_refused(_metadata, self->efd, outer);
+	EXPECT_EQ(-1, epoll_add(self->efd, self->efd, 0));
+	EXPECT_EQ(EINVAL, errno);
+	check_refused(_metadata, self->efd, self->efd);
+}
+
+TEST_F(epoll, nested_too_deep)
+{
+	int inner, outer = self->efd;
+
+	for (int depth = 0; ; depth++) {
+		ASSERT_GT(10, depth);
+		inner = outer;
+		outer = epoll_create1(0);
+		ASSERT_LE(0, outer);
+		if (epoll_add(outer, inner, 0))
+			break;
+		EXPECT_EQ(0, kcmp_entry(inner, outer, inner, 0));
+	}
+	EXPECT_TRUE(errno == ELOOP || errno == EINVAL);
+	check_refused(_metadata, outer, inner);
+}
+
+/* The kernel limits how many epoll files a file can wake through another. */
+#define OUTER	500
+
+TEST_F(epoll, nested_too_often)
+{
+	struct rlimit limit = { .rlim_cur = 2 * OUTER, .rlim_max = 2 * OUTER };
+	int outer[OUTER + 1];
+
+	if (setrlimit(RLIMIT_NOFILE, &limit))
+		SKIP(return, "cannot open %d files", 2 * OUTER);
+	for (int i = 0; i < OUTER; i++) {
+		outer[i] = epoll_create1(0);
+		ASSERT_LE(0, outer[i]);
+		ASSERT_EQ(0, epoll_add(outer[i], self->efd, 0));
+	}
+	outer[OUTER] = epoll_create1(0);
+	ASSERT_LE(0, outer[OUTER]);
+	EXPECT_EQ(-1, epoll_add(outer[OUTER], self->efd, 0));
+	EXPECT_EQ(EINVAL, errno);
+	check_refused(_metadata, outer[OUTER], self->efd);
+
+	ASSERT_EQ(0, epoll_ctl(outer[0], EPOLL_CTL_DEL, self->efd, NULL));
+	ASSERT_EQ(0, epoll_add(outer[OUTER], self->efd, 0));
+	for (int i = 0; i <= OUTER; i++)
+		ASSERT_EQ(i ? 0 : -ENOENT,
+			  kcmp_entry(self->efd, outer[i], self->efd, 0));
+}
+
+/* --- Where the epoll file is open --------------------------------------- */
 
 TEST_F(epoll, epoll_file_duplicated)
 {
 	int dupped = dup(self->efd);
 
 	ASSERT_LE(0, dupped);
-	EXPECT_EQ(0, kcmp_tfd(self->target, dupped, self->target, 0));
+	EXPECT_EQ(0, kcmp_entry(self->tfd, dupped, self->tfd, 0));
 	close(self->efd);
-	EXPECT_EQ(0, kcmp_tfd(self->target, dupped, self->target, 0));
-	EXPECT_EQ(-EBADF, kcmp_tfd(self->target, self->efd, self->target, 0));
+	EXPECT_EQ(0, kcmp_entry(self->tfd, dupped, self->tfd, 0));
+	EXPECT_EQ(-EBADF, kcmp_entry(self->tfd, self->efd, self->tfd, 0));
 }
 
 TEST_F(epoll, epoll_file_in_child)
 {
-	pid_t child = fork_sleeper();
+	pid_t child = fork_child(NULL, NULL);
 
 	ASSERT_LT(0, child);
 	close(self->efd);
-	EXPECT_EQ(0, kcmp_tfd_of(getpid(), self->target, child, self->efd,
-				 self->target, 0));
-	EXPECT_EQ(-EBADF, kcmp_tfd(self->target, self->efd, self->target, 0));
+	EXPECT_EQ(0, kcmp_entry_of(getpid(), self->tfd, child, self->efd,
+				   self->tfd, 0));
+	EXPECT_EQ(-EBADF, kcmp_entry(self->tfd, self->efd, self->tfd, 0));
 	kill_and_reap(child);
 }
 
-/* Three processes: who asks, who has the file, who has the epoll file. */
+static void move_to_tfd(const void *arg)
+{
+	FIXTURE_DATA(epoll) const *self = arg;
+
+	dup2(self->tfd, TFD);
+	close(self->tfd);
+	close(self->efd);
+}
+
+/* The caller, a process with the target file, one with the epoll file. */
 TEST_F(epoll, three_processes)
 {
-	pid_t has_file, has_epoll;
-	int lifeline[2];
+	pid_t has_file = fork_child(move_to_tfd, self);
+	pid_t has_epoll = fork_child(NULL, NULL);
 
-	ASSERT_EQ(0, pipe(lifeline));
-	has_file = fork();
-	ASSERT_LE(0, has_file);
-	if (has_file == 0) {
-		close(self->efd);
-		dup2(self->target, NUMBER);
-		close(self->target);
-		dup2(NUMBER, NUMBER + 1);
-		sleep_while_alive(lifeline);
-	}
-	has_epoll = fork_sleeper();
+	ASSERT_LT(0, has_file);
 	ASSERT_LT(0, has_epoll);
-
-	/* dup2() in the child comes when it comes: NUMBER + 1 is the last. */
-	while (kcmp(has_file, has_file, KCMP_FILE, NUMBER + 1, NUMBER + 1))
-		sched_yield();
 	close(self->efd);
-	close(self->target);
+	close(self->tfd);
 
-	EXPECT_EQ(0, kcmp_tfd_of(has_file, NUMBER, has_epoll, self->efd,
-				 self->target, 0));
-	EXPECT_EQ(-EBADF, kcmp_tfd_of(has_file, self->target, has_epoll,
-				      self->efd, self->target, 0));
-	EXPECT_EQ(-EBADF, kcmp_tfd_of(has_file, NUMBER, has_file, self->efd,
-				      self->target, 0));
-	EXPECT_EQ(0, kcmp_tfd_of(has_epoll, self->target, has_epoll, self->efd,
-				 self->target, 0));
+	EXPECT_EQ(0, kcmp_entry_of(has_file, TFD, has_epoll, self->efd,
+				   self->tfd, 0));
+	EXPECT_EQ(-EBADF, kcmp_entry_of(has_file, self->tfd, has_epoll,
+					self->efd, self->tfd, 0));
+	EXPECT_EQ(-EBADF, kcmp_entry_of(has_file, TFD, has_file, self->efd,
+					self->tfd, 0));
+	EXPECT_EQ(0, kcmp_entry_of(has_epoll, self->tfd, has_epoll, self->efd,
+				   self->tfd, 0));
 	kill_and_reap(has_file);
 	kill_and_reap(has_epoll);
 }
@@ -672,10 +1076,10 @@ static void *thread_body(void *arg)
 	return NULL;
 }
 
-static void check_thread(struct __test_metadata *_metadata, int efd, int target,
+static void check_thread(struct __test_metadata *_metadata, int efd, int tfd,
 			 bool unshare)
 {
-	struct thread thread = { .unshare = unshare, .closes = target };
+	struct thread thread = { .unshare = unshare, .closes = tfd };
 	pthread_t id;
 
 	pthread_barrier_init(&thread.ready, NULL, 2);
@@ -684,10 +1088,12 @@ static void check_thread(struct __test_metadata *_metadata, int efd, int target,
 	pthread_barrier_wait(&thread.ready);
 	ASSERT_LT(0, thread.tid);
 
-	/* A thread is asked about its own table, which it may share. */
+	/* The fd is looked up in the thread's own table, shared or not. */
 	EXPECT_EQ(unshare ? -EBADF : 0,
-		  kcmp_tfd_of(thread.tid, target, getpid(), efd, target, 0));
-	EXPECT_EQ(0, kcmp_tfd_of(getpid(), target, thread.tid, efd, target, 0));
+		  kcmp_entry_of(thread.tid, tfd, getpid(), efd, tfd, 0));
+	EXPECT_EQ(0, kcmp_entry_of(getpid(), tfd, thread.tid, efd, tfd, 0));
+	EXPECT_EQ(unshare ? -EBADF : 0,
+		  kcmp_entry_of(thread.tid, tfd, thread.tid, efd, tfd, 0));
 
 	pthread_barrier_wait(&thread.done);
 	pthread_join(id, NULL);
@@ -695,46 +1101,46 @@ static void check_thread(struct __test_metadata *_metadata, int efd, int target,
 
 TEST_F(epoll, threads_that_share_files)
 {
-	check_thread(_metadata, self->efd, self->target, false);
+	check_thread(_metadata, self->efd, self->tfd, false);
 }
 
 TEST_F(epoll, thread_with_its_own_files)
 {
-	check_thread(_metadata, self->efd, self->target, true);
+	check_thread(_metadata, self->efd, self->tfd, true);
 }
 
-/* The program that "after_exec" starts: asks about what it inherited. */
+/* Executed by the test "after_exec": compare what this program inherited. */
 static int after_exec(char **argv)
 {
-	int efd = atoi(argv[0]), tfd = atoi(argv[1]), alive = atoi(argv[2]);
+	int efd = atoi(argv[0]), tfd = atoi(argv[1]), open = atoi(argv[2]);
 
-	/* The target's own number was closed by exec(), the file was not. */
-	if (kcmp_tfd(tfd, efd, tfd, 0) != -EBADF)
+	/* exec() closed tfd, the file is still open. */
+	if (kcmp_entry(tfd, efd, tfd, 0) != -EBADF)
 		return 1;
-	if (kcmp_tfd(alive, efd, tfd, 0) != 0)
+	if (kcmp_entry(open, efd, tfd, 0) != 0)
 		return 2;
-	if (kcmp_tfd_of(getppid(), tfd, getpid(), efd, tfd, 0) != 0)
+	if (kcmp_entry_of(getppid(), tfd, getpid(), efd, tfd, 0) != 0)
 		return 3;
 	return 0;
 }
 
 TEST_F(epoll, after_exec)
 {
-	char efd[16], tfd[16], alive[16];
+	char efd[16], tfd[16], open[16];
 	pid_t child;
 	int status;
 
-	ASSERT_EQ(NUMBER, dup2(self->target, NUMBER));
-	ASSERT_EQ(0, fcntl(self->target, F_SETFD, FD_CLOEXEC));
+	ASSERT_EQ(TFD, dup2(self->tfd, TFD));
+	ASSERT_EQ(0, fcntl(self->tfd, F_SETFD, FD_CLOEXEC));
 	snprintf(efd, sizeof(efd), "%d", self->efd);
-	snprintf(tfd, sizeof(tfd), "%d", self->target);
-	snprintf(alive, sizeof(alive), "%d", NUMBER);
+	snprintf(tfd, sizeof(tfd), "%d", self->tfd);
+	snprintf(open, sizeof(open), "%d", TFD);
 
 	child = fork();
 	ASSERT_LE(0, child);
 	if (child == 0) {
 		execl("/proc/self/exe", "kcmp_epoll_tfd_test", AFTER_EXEC, efd,
-		      tfd, alive, NULL);
+		      tfd, open, NULL);
 		_exit(127);
 	}
 	ASSERT_EQ(child, waitpid(child, &status, 0));
@@ -742,27 +1148,29 @@ TEST_F(epoll, after_exec)
 	EXPECT_EQ(0, WEXITSTATUS(status));
 }
 
-/* A process that has ended and was not waited for has no files. */
+/* A process that has exited and was not waited for has no files. */
 TEST_F(epoll, zombie)
 {
+	pid_t child = fork(), me = getpid();
 	siginfo_t info;
-	pid_t child = fork();
 
 	ASSERT_LE(0, child);
 	if (child == 0)
 		_exit(0);
 	ASSERT_EQ(0, waitid(P_PID, child, &info, WEXITED | WNOWAIT));
 
-	EXPECT_EQ(-EBADF, kcmp_tfd_of(child, self->target, getpid(), self->efd,
-				      self->target, 0));
-	EXPECT_EQ(-EBADF, kcmp_tfd_of(getpid(), self->target, child, self->efd,
-				      self->target, 0));
+	EXPECT_EQ(-EBADF, kcmp_entry_of(child, self->tfd, me, self->efd,
+					self->tfd, 0));
+	EXPECT_EQ(-EBADF, kcmp_entry_of(me, self->tfd, child, self->efd,
+					self->tfd, 0));
+	EXPECT_EQ(-EBADF, kcmp_entry_of(child, self->tfd, child, self->efd,
+					self->tfd, 0));
 	waitpid(child, NULL, 0);
-	EXPECT_EQ(-ESRCH, kcmp_tfd_of(getpid(), self->target, child, self->efd,
-				      self->target, 0));
+	EXPECT_EQ(-ESRCH, kcmp_entry_of(me, self->tfd, child, self->efd,
+					self->tfd, 0));
 }
 
-/* --- Added through io_uring --------------------------------------------- */
+/* --- io_uring ------------------------------------------------------------ */
 
 struct uring {
 	int fd;
@@ -771,15 +1179,59 @@ struct uring {
 	struct io_uring_cqe *cqes;
 };
 
-static int uring_setup(struct uring *ring)
+static void uring_queue(struct uring *ring, struct io_uring_sqe sqe)
+{
+	unsigned int slot = *ring->sq_tail & *ring->sq_mask;
+
+	ring->sqes[slot] = sqe;
+	ring->sq_array[slot] = slot;
+	__atomic_store_n(ring->sq_tail, *ring->sq_tail + 1, __ATOMIC_RELEASE);
+}
+
+static void uring_queue_ctl(struct uring *ring, int efd, int op, int fd,
+			    const struct epoll_event *ev, int flags)
+{
+	uring_queue(ring, (struct io_uring_sqe) {
+		.opcode = IORING_OP_EPOLL_CTL,
+		.flags = flags,
+		.fd = efd,
+		.addr = (unsigned long)ev,
+		.len = op,
+		.off = fd,
+	});
+}
+
+static bool uring_enter(struct uring *ring, int submit, int wait)
+{
+	return syscall(__NR_io_uring_enter, ring->fd, submit, wait,
+		       wait ? IORING_ENTER_GETEVENTS : 0, NULL, 0) == submit;
+}
+
+static int uring_result(struct uring *ring)
+{
+	int ret = ring->cqes[*ring->cq_head & *ring->cq_mask].res;
+
+	__atomic_store_n(ring->cq_head, *ring->cq_head + 1, __ATOMIC_RELEASE);
+	return ret;
+}
+
+static int uring_ctl(struct uring *ring, int efd, int op, int fd,
+		     const struct epoll_event *ev, int flags)
+{
+	uring_queue_ctl(ring, efd, op, fd, ev, flags);
+	return uring_enter(ring, 1, 1) ? uring_result(ring) : -errno;
+}
+
+/* Return false if the kernel has no io_uring with IORING_OP_EPOLL_CTL. */
+static bool uring_setup(struct uring *ring)
 {
 	struct io_uring_params params = {};
 	size_t size;
 	char *map;
 
-	ring->fd = syscall(__NR_io_uring_setup, 1, &params);
+	ring->fd = syscall(__NR_io_uring_setup, 2, &params);
 	if (ring->fd < 0 || !(params.features & IORING_FEAT_SINGLE_MMAP))
-		return -1;
+		return false;
 
 	size = params.cq_off.cqes + params.cq_entries * sizeof(*ring->cqes);
 	if (size < params.sq_off.array + params.sq_entries * sizeof(int))
@@ -790,7 +1242,7 @@ static int uring_setup(struct uring *ring)
 			  PROT_READ | PROT_WRITE, MAP_SHARED, ring->fd,
 			  IORING_OFF_SQES);
 	if (map == MAP_FAILED || ring->sqes == MAP_FAILED)
-		return -1;
+		return false;
 
 	ring->sq_tail = (unsigned int *)(map + params.sq_off.tail);
 	ring->sq_mask = (unsigned int *)(map + params.sq_off.ring_mask);
@@ -798,65 +1250,86 @@ static int uring_setup(struct uring *ring)
 	ring->cq_head = (unsigned int *)(map + params.cq_off.head);
 	ring->cq_mask = (unsigned int *)(map + params.cq_off.ring_mask);
 	ring->cqes = (struct io_uring_cqe *)(map + params.cq_off.cqes);
-	return 0;
+	return uring_ctl(ring, NOT_OPEN, EPOLL_CTL_DEL, NOT_OPEN, NULL, 0) ==
+	       -EBADF;
 }
 
-/* Do one epoll_ctl() by the ring. Return its result. */
-static int uring_epoll_ctl(struct uring *ring, int efd, int op, int fd,
-			   struct epoll_event *ev)
+TEST_F(epoll, io_uring_ctl)
 {
-	unsigned int slot = *ring->sq_tail & *ring->sq_mask;
-	int ret;
-
-	ring->sqes[slot] = (struct io_uring_sqe) {
-		.opcode = IORING_OP_EPOLL_CTL,
-		.fd = efd,
-		.addr = (unsigned long)ev,
-		.len = op,
-		.off = fd,
-	};
-	ring->sq_array[slot] = slot;
-	__atomic_store_n(ring->sq_tail, *ring->sq_tail + 1, __ATOMIC_RELEASE);
-	if (syscall(__NR_io_uring_enter, ring->fd, 1, 1, IORING_ENTER_GETEVENTS,
-		    NULL, 0) != 1)
-		return -errno;
-
-	ret = ring->cqes[*ring->cq_head & *ring->cq_mask].res;
-	__atomic_store_n(ring->cq_head, *ring->cq_head + 1, __ATOMIC_RELEASE);
-	return ret;
-}
-
-TEST_F(epoll, io_uring)
-{
+	static const int flags[] = { 0, IOSQE_ASYNC };
 	struct epoll_event ev = { .events = EPOLLIN };
 	struct uring ring;
-	int ret;
 
-	if (uring_setup(&ring))
-		SKIP(return, "no io_uring: %s", strerror(errno));
-	ASSERT_EQ(NUMBER, dup2(self->other, NUMBER));
-	ret = uring_epoll_ctl(&ring, self->efd, EPOLL_CTL_ADD, NUMBER, &ev);
-	if (ret == -EINVAL || ret == -EOPNOTSUPP)
-		SKIP(return, "io_uring has no IORING_OP_EPOLL_CTL");
-	ASSERT_EQ(0, ret);
-	EXPECT_EQ(0, kcmp_tfd(self->other, self->efd, NUMBER, 0));
-	EXPECT_EQ(-ENOENT, kcmp_tfd(self->other, self->efd, NUMBER, 1));
+	if (!uring_setup(&ring))
+		SKIP(return, "no IORING_OP_EPOLL_CTL");
+	ASSERT_EQ(TFD, dup2(self->other, TFD));
 
-	ASSERT_EQ(0, uring_epoll_ctl(&ring, self->efd, EPOLL_CTL_MOD, NUMBER,
-				     &ev));
-	EXPECT_EQ(0, kcmp_tfd(self->other, self->efd, NUMBER, 0));
-	ASSERT_EQ(0, uring_epoll_ctl(&ring, self->efd, EPOLL_CTL_DEL, NUMBER,
-				     NULL));
-	EXPECT_EQ(-ENOENT, kcmp_tfd(self->other, self->efd, NUMBER, 0));
+	for (size_t i = 0; i < ARRAY_SIZE(flags); i++) {
+		ASSERT_EQ(0, uring_ctl(&ring, self->efd, EPOLL_CTL_ADD, TFD, &ev,
+				       flags[i]));
+		EXPECT_EQ(0, kcmp_entry(self->other, self->efd, TFD, 0));
+		EXPECT_EQ(-ENOENT, kcmp_entry(self->other, self->efd, TFD, 1));
 
-	/* The ring is a file as well, and can be a target. */
+		ASSERT_EQ(0, uring_ctl(&ring, self->efd, EPOLL_CTL_MOD, TFD, &ev,
+				       flags[i]));
+		EXPECT_EQ(0, kcmp_entry(self->other, self->efd, TFD, 0));
+		ASSERT_EQ(0, uring_ctl(&ring, self->efd, EPOLL_CTL_DEL, TFD,
+				       NULL, flags[i]));
+		EXPECT_EQ(-ENOENT, kcmp_entry(self->other, self->efd, TFD, 0));
+	}
+
+	/* The ring is a file, too, and can be added. */
 	ASSERT_EQ(0, epoll_add(self->efd, ring.fd, 0));
-	EXPECT_EQ(0, kcmp_tfd(ring.fd, self->efd, ring.fd, 0));
+	EXPECT_EQ(0, kcmp_entry(ring.fd, self->efd, ring.fd, 0));
+}
+
+/* EPOLL_CTL_DEL is prepared, then its fd is closed or reused, then it is done. */
+static void check_late_del(struct __test_metadata *_metadata,
+			   FIXTURE_DATA(epoll) const *self, bool reuse)
+{
+	int gate = eventfd(0, 0), dupped = dup(self->tfd);
+	struct uring ring;
+	__u64 value;
+
+	if (!uring_setup(&ring))
+		SKIP(return, "no IORING_OP_EPOLL_CTL");
+	ASSERT_LE(0, gate);
+	ASSERT_LE(0, dupped);
+
+	/* Linked, it waits until the read from the gate is done. */
+	uring_queue(&ring, (struct io_uring_sqe) {
+		.opcode = IORING_OP_READ,
+		.flags = IOSQE_IO_LINK,
+		.fd = gate,
+		.addr = (unsigned long)&value,
+		.len = sizeof(value),
+	});
+	uring_queue_ctl(&ring, self->efd, EPOLL_CTL_DEL, self->tfd, NULL, 0);
+	ASSERT_TRUE(uring_enter(&ring, 2, 0));
+
+	close(self->tfd);
+	if (reuse)
+		ASSERT_EQ(self->tfd, dup2(self->other, self->tfd));
+	ASSERT_EQ(0, eventfd_write(gate, 1));
+	ASSERT_TRUE(uring_enter(&ring, 0, 2));
+	ASSERT_EQ(sizeof(value), uring_result(&ring));
+	EXPECT_EQ(reuse ? -ENOENT : -EBADF, uring_result(&ring));
+	EXPECT_EQ(0, kcmp_entry(dupped, self->efd, self->tfd, 0));
+}
+
+TEST_F(epoll, io_uring_del_of_closed_fd)
+{
+	check_late_del(_metadata, self, false);
+}
+
+TEST_F(epoll, io_uring_del_of_reused_fd)
+{
+	check_late_del(_metadata, self, true);
 }
 
 /* --- Errors, each alone -------------------------------------------------- */
 
-/* A pid that is free: that of a child that was waited for. */
+/* A free pid: that of a child that was waited for. */
 static pid_t free_pid(void)
 {
 	pid_t pid = fork();
@@ -868,7 +1341,7 @@ static pid_t free_pid(void)
 	return pid;
 }
 
-/* Which error tells what the kernel was built without. */
+/* The error tells what the kernel was built without. */
 TEST(not_built)
 {
 	int no_such_call = syscall(-1) < 0 ? -errno : 0;
@@ -880,51 +1353,50 @@ TEST(not_built)
 
 TEST_F(epoll, esrch)
 {
-	static const pid_t none[] = { 0, -1, INT_MIN, INT_MAX };
-	pid_t pid = free_pid();
+	const pid_t none[] = { 0, -1, INT_MIN, INT_MAX, free_pid() };
+	pid_t me = getpid();
 
-	ASSERT_LT(0, pid);
-	EXPECT_EQ(-ESRCH, kcmp_tfd_of(pid, self->target, getpid(), self->efd,
-				      self->target, 0));
-	EXPECT_EQ(-ESRCH, kcmp_tfd_of(getpid(), self->target, pid, self->efd,
-				      self->target, 0));
 	for (size_t i = 0; i < ARRAY_SIZE(none); i++) {
-		EXPECT_EQ(-ESRCH, kcmp_tfd_of(none[i], self->target, getpid(),
-					      self->efd, self->target, 0));
-		EXPECT_EQ(-ESRCH, kcmp_tfd_of(getpid(), self->target, none[i],
-					      self->efd, self->target, 0));
+		EXPECT_EQ(-ESRCH, kcmp_entry_of(none[i], self->tfd, me,
+						self->efd, self->tfd, 0));
+		EXPECT_EQ(-ESRCH, kcmp_entry_of(me, self->tfd, none[i],
+						self->efd, self->tfd, 0));
+		EXPECT_EQ(-ESRCH, kcmp_entry_of(none[i], self->tfd, none[i],
+						self->efd, self->tfd, 0));
 	}
 }
 
 TEST_F(epoll, ebadf)
 {
-	EXPECT_EQ(-EBADF, kcmp_tfd(NOT_OPEN, self->efd, self->target, 0));
-	EXPECT_EQ(-EBADF, kcmp_tfd(-1, self->efd, self->target, 0));
-	EXPECT_EQ(-EBADF, kcmp_tfd(self->target, NOT_OPEN, self->target, 0));
-	EXPECT_EQ(-EBADF, kcmp_tfd(self->target, -1, self->target, 0));
-	EXPECT_EQ(-EBADF, kcmp_tfd(self->target, INT_MIN, self->target, 0));
+	EXPECT_EQ(-EBADF, kcmp_entry(NOT_OPEN, self->efd, self->tfd, 0));
+	EXPECT_EQ(-EBADF, kcmp_entry(-1, self->efd, self->tfd, 0));
+	EXPECT_EQ(-EBADF, kcmp_entry(self->tfd, NOT_OPEN, self->tfd, 0));
+	EXPECT_EQ(-EBADF, kcmp_entry(self->tfd, -1, self->tfd, 0));
+	EXPECT_EQ(-EBADF, kcmp_entry(self->tfd, INT_MIN, self->tfd, 0));
+
+	EXPECT_EQ(-EBADF, kcmp_file(NOT_OPEN, self->tfd));
+	EXPECT_EQ(-EBADF, kcmp_file(self->tfd, NOT_OPEN));
+	EXPECT_EQ(-EBADF, kcmp_file(NOT_OPEN, NOT_OPEN));
 }
 
 TEST_F(epoll, einval)
 {
-	EXPECT_EQ(-EINVAL, kcmp_tfd(self->target, self->target, self->target, 0));
-	EXPECT_EQ(-EINVAL, kcmp_tfd(self->target, self->other, NOT_OPEN, 9));
+	EXPECT_EQ(-EINVAL, kcmp_entry(self->tfd, self->tfd, self->tfd, 0));
+	EXPECT_EQ(-EINVAL, kcmp_entry(self->tfd, self->other, NOT_OPEN, 9));
 }
 
 TEST_F(epoll, enoent)
 {
-	EXPECT_EQ(-ENOENT, kcmp_tfd(self->other, self->efd, self->other, 0));
-	EXPECT_EQ(-ENOENT, kcmp_tfd(self->target, self->efd, self->target, 1));
-	EXPECT_EQ(-ENOENT, kcmp_tfd(self->target, self->efd, self->target,
-				    UINT_MAX));
-	EXPECT_EQ(-ENOENT, kcmp_tfd(self->target, self->efd, -1, 0));
-	EXPECT_EQ(-ENOENT, kcmp_tfd(self->target, self->efd, 0x80000000, 0));
-	EXPECT_EQ(-ENOENT, kcmp_tfd(self->target, self->efd, INT_MAX, 0));
-	EXPECT_EQ(-ENOENT, kcmp_tfd(self->target, self->efd,
-				    self->target - 1, 0));
+	EXPECT_EQ(-ENOENT, kcmp_entry(self->other, self->efd, self->other, 0));
+	EXPECT_EQ(-ENOENT, kcmp_entry(self->tfd, self->efd, self->tfd, 1));
+	EXPECT_EQ(-ENOENT, kcmp_entry(self->tfd, self->efd, self->tfd, UINT_MAX));
+	EXPECT_EQ(-ENOENT, kcmp_entry(self->tfd, self->efd, -1, 0));
+	EXPECT_EQ(-ENOENT, kcmp_entry(self->tfd, self->efd, 0x80000000, 0));
+	EXPECT_EQ(-ENOENT, kcmp_entry(self->tfd, self->efd, INT_MAX, 0));
+	EXPECT_EQ(-ENOENT, kcmp_entry(self->tfd, self->efd, self->tfd - 1, 0));
 }
 
-/* Map two pages, the second of which is gone. Return where it would begin. */
+/* Map a page with nothing behind it. Return where it ends. */
 static char *end_of_mapping(int prot)
 {
 	long page = sysconf(_SC_PAGESIZE);
@@ -942,61 +1414,59 @@ TEST_F(epoll, efault)
 	char *none = end_of_mapping(PROT_NONE);
 	pid_t me = getpid();
 
-	ASSERT_NE(NULL, end);
-	ASSERT_NE(NULL, none);
-	EXPECT_EQ(-EFAULT, kcmp_slot(me, me, self->target, NULL));
-	EXPECT_EQ(-EFAULT, kcmp_slot(me, me, self->target, (void *)4));
-	EXPECT_EQ(-EFAULT, kcmp_slot(me, me, self->target, end));
-	EXPECT_EQ(-EFAULT, kcmp_slot(me, me, self->target, none - 64));
+	ASSERT_TRUE(end && none);
+	EXPECT_EQ(-EFAULT, kcmp_slot(me, me, self->tfd, NULL));
+	EXPECT_EQ(-EFAULT, kcmp_slot(me, me, self->tfd, (void *)4));
+	EXPECT_EQ(-EFAULT, kcmp_slot(me, me, self->tfd, end));
+	EXPECT_EQ(-EFAULT, kcmp_slot(me, me, self->tfd, none - 64));
 
-	/* A part of the slot can be read. */
+	/* Only a part of the slot is mapped. */
 	memset(end - sizeof(struct kcmp_epoll_slot), 0,
 	       sizeof(struct kcmp_epoll_slot));
 	for (size_t i = 1; i < sizeof(struct kcmp_epoll_slot); i++)
-		EXPECT_EQ(-EFAULT, kcmp_slot(me, me, self->target, end - i));
-	EXPECT_NE(-EFAULT, kcmp_slot(me, me, self->target,
+		EXPECT_EQ(-EFAULT, kcmp_slot(me, me, self->tfd, end - i));
+	EXPECT_NE(-EFAULT, kcmp_slot(me, me, self->tfd,
 				     end - sizeof(struct kcmp_epoll_slot)));
 
-	/* Addresses of the kernel, not canonical ones, and around zero. */
-	EXPECT_EQ(-EFAULT, kcmp_slot(me, me, self->target,
+	/* Kernel addresses, not canonical ones, and around zero. */
+	EXPECT_EQ(-EFAULT, kcmp_slot(me, me, self->tfd,
 				     (void *)(LONG_MIN | 4096)));
-	EXPECT_EQ(-EFAULT, kcmp_slot(me, me, self->target, (void *)LONG_MIN));
-	EXPECT_EQ(-EFAULT, kcmp_slot(me, me, self->target,
-				     (void *)(LONG_MAX / 2)));
-	EXPECT_EQ(-EFAULT, kcmp_slot(me, me, self->target, (void *)-4096L));
-	EXPECT_EQ(-EFAULT, kcmp_slot(me, me, self->target, (void *)-4L));
+	EXPECT_EQ(-EFAULT, kcmp_slot(me, me, self->tfd, (void *)LONG_MIN));
+	EXPECT_EQ(-EFAULT, kcmp_slot(me, me, self->tfd, (void *)(LONG_MAX / 2)));
+	EXPECT_EQ(-EFAULT, kcmp_slot(me, me, self->tfd, (void *)-4096L));
+	EXPECT_EQ(-EFAULT, kcmp_slot(me, me, self->tfd, (void *)-4L));
 }
 
-/* Where a slot may be: at any address, in memory that can only be read. */
+/* The slot may be at any address, in read-only memory, too. */
 TEST_F(epoll, slot_at_any_readable_address)
 {
 	char *end = end_of_mapping(PROT_READ | PROT_WRITE);
 	const struct kcmp_epoll_slot slot = {
-		.efd = self->efd, .tfd = self->target,
+		.efd = self->efd, .tfd = self->tfd,
 	};
 	long page = sysconf(_SC_PAGESIZE);
 	pid_t me = getpid();
 
-	ASSERT_NE(NULL, end);
+	ASSERT_TRUE(!!end);
 	for (size_t i = 0; i < 8; i++) {
 		char *addr = end - sizeof(slot) - i;
 
 		memcpy(addr, &slot, sizeof(slot));
-		EXPECT_EQ(0, kcmp_slot(me, me, self->target, addr));
+		EXPECT_EQ(0, kcmp_slot(me, me, self->tfd, addr));
 	}
 	memcpy(end - sizeof(slot), &slot, sizeof(slot));
 	ASSERT_EQ(0, mprotect(end - page, page, PROT_READ));
-	EXPECT_EQ(0, kcmp_slot(me, me, self->target, end - sizeof(slot)));
+	EXPECT_EQ(0, kcmp_slot(me, me, self->tfd, end - sizeof(slot)));
 }
 
 TEST_F(epoll, slot_is_left_unchanged)
 {
 	static const int expect[] = { 0, -ENOENT, -EINVAL, -EBADF };
 	const struct kcmp_epoll_slot slots[] = {
-		{ .efd = self->efd, .tfd = self->target },
-		{ .efd = self->efd, .tfd = self->target, .toff = 7 },
-		{ .efd = self->other, .tfd = self->target, .toff = 7 },
-		{ .efd = NOT_OPEN, .tfd = self->target, .toff = 7 },
+		{ .efd = self->efd, .tfd = self->tfd },
+		{ .efd = self->efd, .tfd = self->tfd, .toff = 7 },
+		{ .efd = self->other, .tfd = self->tfd, .toff = 7 },
+		{ .efd = NOT_OPEN, .tfd = self->tfd, .toff = 7 },
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(slots); i++) {
@@ -1009,208 +1479,326 @@ TEST_F(epoll, slot_is_left_unchanged)
 		memset(&mem, 0xa5, sizeof(mem));
 		mem.slot = slots[i];
 		copy = mem;
-		EXPECT_EQ(expect[i], kcmp_slot(getpid(), getpid(), self->target,
+		EXPECT_EQ(expect[i], kcmp_slot(getpid(), getpid(), self->tfd,
 					       &mem.slot));
 		EXPECT_EQ(0, memcmp(&mem, &copy, sizeof(mem)));
 	}
 }
 
-/* --- Permissions --------------------------------------------------------- */
+/* --- Permissions, and which error comes first ----------------------------- */
 
 /*
- * Become nobody, for the rest of the process; dumpable again, so that only the
- * other side decides. Needs root.
+ * Become nobody, and dumpable again: only the other task decides then. Needs
+ * root. By syscall(), only the calling thread changes.
  */
 static int become_nobody(void)
 {
-	if (setresgid(NOBODY, NOBODY, NOBODY) ||
-	    setresuid(NOBODY, NOBODY, NOBODY))
+	if (syscall(__NR_setresgid, NOBODY, NOBODY, NOBODY) ||
+	    syscall(__NR_setresuid, NOBODY, NOBODY, NOBODY))
 		return -1;
 	return prctl(PR_SET_DUMPABLE, 1);
 }
 
-TEST_F(epoll, eperm_for_unprivileged)
+/* Check that calls fail with @error, whatever else is wrong with them. */
+static void check_error_comes_first(struct __test_metadata *_metadata,
+				    FIXTURE_DATA(epoll) const *self, int error,
+				    pid_t pid1, pid_t pid2)
 {
-	pid_t root, me = getpid();
-
-	if (getuid() != 0)
-		SKIP(return, "needs root");
-	root = fork_sleeper();
-	ASSERT_LT(0, root);
-	ASSERT_EQ(0, become_nobody());
-
-	EXPECT_EQ(0, kcmp_tfd(self->target, self->efd, self->target, 0));
-	EXPECT_EQ(-EPERM, kcmp_tfd_of(root, self->target, me, self->efd,
-				      self->target, 0));
-	EXPECT_EQ(-EPERM, kcmp_tfd_of(me, self->target, root, self->efd,
-				      self->target, 0));
-	EXPECT_EQ(-EPERM, kcmp_tfd_of(root, self->target, root, self->efd,
-				      self->target, 0));
+	/* Nothing */
+	EXPECT_EQ(error, kcmp(pid1, pid2, KCMP_FILE, self->tfd, self->tfd));
+	EXPECT_EQ(error, kcmp(pid1, pid2, KCMP_VM, 0, 0));
+	EXPECT_EQ(error, kcmp_entry_of(pid1, self->tfd, pid2, self->efd,
+				       self->tfd, 0));
+	/* EBADF of idx1, of idx2, EINVAL of the type */
+	EXPECT_EQ(error, kcmp(pid1, pid2, KCMP_FILE, NOT_OPEN, self->tfd));
+	EXPECT_EQ(error, kcmp(pid1, pid2, KCMP_FILE, self->tfd, NOT_OPEN));
+	EXPECT_EQ(error, kcmp(pid1, pid2, KCMP_TYPES, 0, 0));
+	/* EFAULT, EBADF of idx1, of efd, EINVAL of efd, ENOENT */
+	EXPECT_EQ(error, kcmp_slot(pid1, pid2, self->tfd, NULL));
+	EXPECT_EQ(error, kcmp_entry_of(pid1, NOT_OPEN, pid2, self->efd,
+				       self->tfd, 0));
+	EXPECT_EQ(error, kcmp_entry_of(pid1, self->tfd, pid2, NOT_OPEN,
+				       self->tfd, 0));
+	EXPECT_EQ(error, kcmp_entry_of(pid1, self->tfd, pid2, self->other,
+				       self->tfd, 0));
+	EXPECT_EQ(error, kcmp_entry_of(pid1, self->tfd, pid2, self->efd,
+				       NOT_OPEN, 0));
+	if (_metadata->exit_code)
+		TH_LOG("pid1 %d, pid2 %d", pid1, pid2);
 }
 
-TEST_F(epoll, eperm_for_not_dumpable)
-{
-	int ready[2], lifeline[2];
-	pid_t child, me = getpid();
-	char byte;
-
-	if (getuid() != 0)
-		SKIP(return, "needs root");
-	ASSERT_EQ(0, become_nobody());
-	ASSERT_EQ(0, pipe(ready));
-	ASSERT_EQ(0, pipe(lifeline));
-	child = fork();
-	ASSERT_LE(0, child);
-	if (child == 0) {
-		prctl(PR_SET_DUMPABLE, 0);
-		if (write(ready[1], "", 1) != 1)
-			_exit(1);
-		sleep_while_alive(lifeline);
-	}
-	ASSERT_EQ(1, read(ready[0], &byte, 1));
-
-	EXPECT_EQ(-EPERM, kcmp_tfd_of(child, self->target, me, self->efd,
-				      self->target, 0));
-	EXPECT_EQ(-EPERM, kcmp_tfd_of(me, self->target, child, self->efd,
-				      self->target, 0));
-	kill_and_reap(child);
-}
-
-/* --- Errors, in pairs: which one comes first ----------------------------- */
-
-TEST_F(epoll, esrch_before_all)
+TEST_F(epoll, esrch_comes_first)
 {
 	pid_t none = free_pid(), me = getpid(), root;
 
 	if (getuid() != 0)
 		SKIP(return, "needs root");
 	ASSERT_LT(0, none);
-	root = fork_sleeper();
+	root = fork_child(NULL, NULL);
 	ASSERT_LT(0, root);
 	ASSERT_EQ(0, become_nobody());
 
-	/* EPERM */
-	EXPECT_EQ(-ESRCH, kcmp_tfd_of(root, self->target, none, self->efd,
-				      self->target, 0));
-	EXPECT_EQ(-ESRCH, kcmp_tfd_of(none, self->target, root, self->efd,
-				      self->target, 0));
-	/* EINVAL of the type */
-	EXPECT_EQ(-ESRCH, kcmp(none, me, KCMP_TYPES, 0, 0));
-	/* EFAULT, EBADF, EBADF, EINVAL, ENOENT */
-	EXPECT_EQ(-ESRCH, kcmp_slot(none, me, self->target, NULL));
-	EXPECT_EQ(-ESRCH, kcmp_tfd_of(none, NOT_OPEN, me, self->efd,
-				      self->target, 0));
-	EXPECT_EQ(-ESRCH, kcmp_tfd_of(none, self->target, me, NOT_OPEN,
-				      self->target, 0));
-	EXPECT_EQ(-ESRCH, kcmp_tfd_of(none, self->target, me, self->other,
-				      self->target, 0));
-	EXPECT_EQ(-ESRCH, kcmp_tfd_of(none, self->target, me, self->efd,
-				      NOT_OPEN, 0));
+	check_error_comes_first(_metadata, self, -ESRCH, none, none);
+	check_error_comes_first(_metadata, self, -ESRCH, none, me);
+	check_error_comes_first(_metadata, self, -ESRCH, me, none);
+	/* Before EPERM, too. */
+	check_error_comes_first(_metadata, self, -ESRCH, none, root);
+	check_error_comes_first(_metadata, self, -ESRCH, root, none);
 }
 
-TEST_F(epoll, eperm_before_what_follows)
+TEST_F(epoll, eperm_comes_next)
 {
-	pid_t root, me = getpid();
+	pid_t root, root2, me = getpid();
 
 	if (getuid() != 0)
 		SKIP(return, "needs root");
-	root = fork_sleeper();
+	root = fork_child(NULL, NULL);
 	ASSERT_LT(0, root);
+	root2 = fork_child(NULL, NULL);
+	ASSERT_LT(0, root2);
 	ASSERT_EQ(0, become_nobody());
 
-	/* EINVAL of the type */
-	EXPECT_EQ(-EPERM, kcmp(root, me, KCMP_TYPES, 0, 0));
-	/* EFAULT, EBADF, EBADF, EINVAL, ENOENT */
-	EXPECT_EQ(-EPERM, kcmp_slot(root, me, self->target, NULL));
-	EXPECT_EQ(-EPERM, kcmp_slot(me, root, self->target, NULL));
-	EXPECT_EQ(-EPERM, kcmp_tfd_of(root, NOT_OPEN, me, self->efd,
-				      self->target, 0));
-	EXPECT_EQ(-EPERM, kcmp_tfd_of(me, self->target, root, NOT_OPEN,
-				      self->target, 0));
-	EXPECT_EQ(-EPERM, kcmp_tfd_of(me, self->target, root, self->other,
-				      self->target, 0));
-	EXPECT_EQ(-EPERM, kcmp_tfd_of(me, self->target, root, self->efd,
-				      NOT_OPEN, 0));
+	EXPECT_EQ(0, kcmp_entry(self->tfd, self->efd, self->tfd, 0));
+	check_error_comes_first(_metadata, self, -EPERM, root, root);
+	check_error_comes_first(_metadata, self, -EPERM, root, root2);
+	check_error_comes_first(_metadata, self, -EPERM, root, me);
+	check_error_comes_first(_metadata, self, -EPERM, me, root);
 }
 
-TEST_F(epoll, efault_before_what_follows)
+static void become_not_dumpable(const void *arg)
 {
-	pid_t me = getpid();
-
-	/* EBADF of the file; what follows depends on the slot. */
-	EXPECT_EQ(-EFAULT, kcmp_slot(me, me, NOT_OPEN, NULL));
+	prctl(PR_SET_DUMPABLE, 0);
 }
 
-TEST_F(epoll, ebadf_of_file_before_what_follows)
+TEST_F(epoll, eperm_for_not_dumpable)
 {
-	/*
-	 * EBADF of the epoll file looks the same, EINVAL, ENOENT of the number,
-	 * ENOENT of the offset.
-	 */
-	EXPECT_EQ(-EBADF, kcmp_tfd(NOT_OPEN, NOT_OPEN, self->target, 0));
-	EXPECT_EQ(-EBADF, kcmp_tfd(NOT_OPEN, self->other, self->target, 0));
-	EXPECT_EQ(-EBADF, kcmp_tfd(NOT_OPEN, self->efd, self->other, 0));
-	EXPECT_EQ(-EBADF, kcmp_tfd(NOT_OPEN, self->efd, self->target, 1));
+	pid_t child, me = getpid();
+
+	if (getuid() != 0)
+		SKIP(return, "needs root");
+	ASSERT_EQ(0, become_nobody());
+	child = fork_child(become_not_dumpable, NULL);
+	ASSERT_LT(0, child);
+
+	check_error_comes_first(_metadata, self, -EPERM, child, child);
+	check_error_comes_first(_metadata, self, -EPERM, child, me);
+	check_error_comes_first(_metadata, self, -EPERM, me, child);
+	kill_and_reap(child);
 }
 
-TEST_F(epoll, ebadf_of_epoll_file_before_what_follows)
+static void *thread_of_nobody(void *arg)
 {
-	/* A number, an offset that no set has. */
-	EXPECT_EQ(-EBADF, kcmp_tfd(self->target, NOT_OPEN, NOT_OPEN, 0));
-	EXPECT_EQ(-EBADF, kcmp_tfd(self->target, NOT_OPEN, self->target, 1));
+	const int *pipefd = arg;
+	pid_t tid = become_nobody() ? -1 : syscall(__NR_gettid);
+
+	if (write(pipefd[1], &tid, sizeof(tid)) == sizeof(tid))
+		pause();
+	return NULL;
 }
 
-TEST_F(epoll, einval_before_enoent)
+static void start_thread_of_nobody(const void *arg)
 {
-	EXPECT_EQ(-EINVAL, kcmp_tfd(self->target, self->other, NOT_OPEN, 0));
-	EXPECT_EQ(-EINVAL, kcmp_tfd(self->target, self->other, self->target, 1));
+	pthread_t id;
+
+	if (pthread_create(&id, NULL, thread_of_nobody, (void *)arg))
+		_exit(1);
 }
 
-/* --- A large set --------------------------------------------------------- */
+/* Each thread has its own credentials. */
+TEST_F(epoll, eperm_for_one_thread_of_two)
+{
+	pid_t root, nobody;
+	int pipefd[2];
 
-#define MANY	10000
+	if (getuid() != 0)
+		SKIP(return, "needs root");
+	ASSERT_EQ(0, pipe(pipefd));
+	root = fork_child(start_thread_of_nobody, pipefd);
+	ASSERT_LT(0, root);
+	ASSERT_EQ(sizeof(nobody), read(pipefd[0], &nobody, sizeof(nobody)));
+	ASSERT_LT(0, nobody);
+	ASSERT_EQ(0, become_nobody());
 
-/* Above whatever was open when the test began. */
+	EXPECT_EQ(0, kcmp_entry_of(nobody, self->tfd, nobody, self->efd,
+				   self->tfd, 0));
+	check_error_comes_first(_metadata, self, -EPERM, root, root);
+	check_error_comes_first(_metadata, self, -EPERM, root, nobody);
+	check_error_comes_first(_metadata, self, -EPERM, nobody, root);
+}
+
+/* The order of the other errors, which is the same for one task and for two. */
+TEST_F(epoll, order_of_other_errors)
+{
+	pid_t child = fork_child(NULL, NULL), me = getpid();
+	const pid_t pids[][2] = {
+		{ me, me }, { me, child }, { child, me }, { child, child },
+	};
+	int efd = self->efd, tfd = self->tfd, other = self->other;
+
+	ASSERT_LT(0, child);
+	for (size_t i = 0; i < ARRAY_SIZE(pids); i++) {
+		pid_t pid1 = pids[i][0], pid2 = pids[i][1];
+
+		EXPECT_EQ(0, kcmp(pid1, pid2, KCMP_FILE, tfd, tfd));
+		EXPECT_LT(0, kcmp(pid1, pid2, KCMP_FILE, tfd, other));
+		EXPECT_EQ(-EBADF, kcmp(pid1, pid2, KCMP_FILE, tfd, NOT_OPEN));
+		EXPECT_EQ(-EBADF, kcmp(pid1, pid2, KCMP_FILE, NOT_OPEN, tfd));
+		EXPECT_EQ(-EINVAL, kcmp(pid1, pid2, KCMP_TYPES, 0, 0));
+		EXPECT_EQ(0, kcmp_entry_of(pid1, tfd, pid2, efd, tfd, 0));
+
+		/* EFAULT, then EBADF of idx1: the rest depends on the slot. */
+		EXPECT_EQ(-EFAULT, kcmp_slot(pid1, pid2, NOT_OPEN, NULL));
+		/* EBADF of idx1, then EBADF and EINVAL of efd, and ENOENT */
+		EXPECT_EQ(-EBADF, kcmp_entry_of(pid1, NOT_OPEN, pid2, NOT_OPEN,
+						tfd, 0));
+		EXPECT_EQ(-EBADF, kcmp_entry_of(pid1, NOT_OPEN, pid2, other,
+						tfd, 0));
+		EXPECT_EQ(-EBADF, kcmp_entry_of(pid1, NOT_OPEN, pid2, efd,
+						other, 0));
+		EXPECT_EQ(-EBADF, kcmp_entry_of(pid1, NOT_OPEN, pid2, efd, tfd,
+						1));
+		/* EBADF of efd, then ENOENT */
+		EXPECT_EQ(-EBADF, kcmp_entry_of(pid1, tfd, pid2, NOT_OPEN,
+						NOT_OPEN, 0));
+		EXPECT_EQ(-EBADF, kcmp_entry_of(pid1, tfd, pid2, NOT_OPEN, tfd,
+						1));
+		/* EINVAL of efd, then ENOENT */
+		EXPECT_EQ(-EINVAL, kcmp_entry_of(pid1, tfd, pid2, other,
+						 NOT_OPEN, 0));
+		EXPECT_EQ(-EINVAL, kcmp_entry_of(pid1, tfd, pid2, other, tfd,
+						 1));
+		EXPECT_EQ(-ENOENT, kcmp_entry_of(pid1, tfd, pid2, efd, other, 0));
+		EXPECT_EQ(-ENOENT, kcmp_entry_of(pid1, tfd, pid2, efd, tfd, 1));
+	}
+	kill_and_reap(child);
+}
+
+/* --- Many entries --------------------------------------------------------- */
+
+/* Above all fds that are open when a test begins. */
 #define FIRST	1000
 
-/* Kernels that check all that they do need minutes. */
-TEST_F_TIMEOUT(epoll, ten_thousand_targets, 600)
+/* Open @count files at fds from FIRST on. */
+static bool open_many(int count)
 {
-	const int first = FIRST, last = FIRST + MANY - 1;
-	struct rlimit limit = { .rlim_cur = last + 2, .rlim_max = last + 2 };
-	int efd = self->efd;
+	rlim_t last = FIRST + count;
+	struct rlimit limit = { .rlim_cur = last, .rlim_max = last };
 
 	if (setrlimit(RLIMIT_NOFILE, &limit))
-		SKIP(return, "cannot open %d files", MANY);
-
-	/* In an order that is neither ascending nor descending. */
-	for (int fd = first; fd <= last; fd++) {
+		return false;
+	for (int fd = FIRST; fd < FIRST + count; fd++) {
 		int low = eventfd(0, 0);
 
-		ASSERT_LE(0, low);
-		ASSERT_EQ(fd, dup2(low, fd));
-		close(low);
+		if (low < 0 || dup2(low, fd) != fd || close(low))
+			return false;
 	}
-	for (int i = 0; i < MANY; i++)
-		ASSERT_EQ(0, epoll_add(efd, first + (i * 7919L) % MANY, 0));
+	return true;
+}
 
-	for (int fd = first; fd <= last; fd++) {
-		ASSERT_EQ(0, kcmp_tfd(fd, efd, fd, 0));
-		ASSERT_EQ(-ENOENT, kcmp_tfd(fd, efd, fd, 1));
-		ASSERT_LT(0, kcmp_tfd(fd == first ? last : first, efd, fd, 0));
+TEST_F(epoll, many_entries)
+{
+	const int count = 1000, end = FIRST + count;
+	int efd = self->efd;
+
+	if (!open_many(count))
+		SKIP(return, "cannot open %d files", count);
+	/* In neither ascending nor descending order. */
+	for (int i = 0; i < count; i++)
+		ASSERT_EQ(0, epoll_add(efd, FIRST + (i * 389) % count, 0));
+
+	for (int fd = FIRST; fd < end; fd++) {
+		ASSERT_EQ(0, kcmp_entry(fd, efd, fd, 0));
+		ASSERT_EQ(-ENOENT, kcmp_entry(fd, efd, fd, 1));
+		ASSERT_LT(0, kcmp_entry(self->other, efd, fd, 0));
 	}
-	EXPECT_EQ(-ENOENT, kcmp_tfd(first, efd, first - 1, 0));
-	EXPECT_EQ(-ENOENT, kcmp_tfd(first, efd, last + 1, 0));
+	EXPECT_EQ(-ENOENT, kcmp_entry(FIRST, efd, FIRST - 1, 0));
+	EXPECT_EQ(-ENOENT, kcmp_entry(FIRST, efd, end, 0));
 
-	/* Every other one is gone, the rest is still found. */
-	for (int fd = first; fd <= last; fd += 2)
+	/* Close every other one; the rest is still found. */
+	for (int fd = FIRST; fd < end; fd += 2)
 		ASSERT_EQ(0, close(fd));
-	for (int fd = first; fd <= last; fd++) {
-		bool open = (fd - first) % 2;
-
-		ASSERT_EQ(open ? 0 : -ENOENT,
-			  kcmp_tfd(open ? fd : last, efd, fd, 0));
+	for (int fd = FIRST; fd < end; fd += 2) {
+		ASSERT_EQ(-ENOENT, kcmp_entry(self->other, efd, fd, 0));
+		ASSERT_EQ(0, kcmp_entry(fd + 1, efd, fd + 1, 0));
 	}
+}
+
+/* Read fdinfo in pieces of a size. Return its length. */
+static ssize_t read_fdinfo(int efd, char *text, size_t size, size_t piece)
+{
+	FILE *file = open_fdinfo(efd);
+	ssize_t len = 0, got;
+
+	if (!file)
+		return -1;
+	while ((got = read(fileno(file), text + len,
+			   piece < size - len ? piece : size - len)) > 0)
+		len += got;
+	fclose(file);
+	return got ? got : len;
+}
+
+/*
+ * However fdinfo is read: one line for each entry. They are added in descending
+ * fd order, and listed in an order that depends on the kernel.
+ */
+static void check_fdinfo(struct __test_metadata *_metadata,
+			 FIXTURE_DATA(epoll) const *self, int count)
+{
+	static const size_t pieces[] = { 65536, 100, 1 };
+	static char texts[2][1 << 20];
+	bool seen[5000] = {}, sorted = true;
+	int efd = epoll_create1(0), lines = 0, last = 0;
+	char *line = texts[0];
+	ssize_t len;
+
+	ASSERT_LE(0, efd);
+	ASSERT_GE(ARRAY_SIZE(seen), count);
+	if (!open_many(count))
+		SKIP(return, "cannot open %d files", count);
+	for (int fd = FIRST + count - 1; fd >= FIRST; fd--)
+		ASSERT_EQ(0, epoll_add(efd, fd, fd));
+
+	for (size_t i = 0; i < ARRAY_SIZE(pieces); i++) {
+		ssize_t got = read_fdinfo(efd, texts[!!i], sizeof(texts[0]) - 1,
+					  pieces[i]);
+
+		ASSERT_LT(0, got);
+		if (i == 0)
+			len = got;
+		ASSERT_EQ(len, got);
+		ASSERT_EQ(0, memcmp(texts[0], texts[!!i], len));
+	}
+
+	while ((line = strstr(line, "tfd:"))) {
+		unsigned long long data;
+		int fd;
+
+		if (sscanf(line++, "tfd: %d events: %*x data: %llx", &fd,
+			   &data) != 2)
+			break;
+		ASSERT_EQ(fd, data);
+		ASSERT_TRUE(fd >= FIRST && fd < FIRST + count);
+		ASSERT_FALSE(seen[fd - FIRST]);
+		seen[fd - FIRST] = true;
+		sorted &= fd > last;
+		last = fd;
+		if (lines++ % 50 == 0)
+			ASSERT_EQ(0, kcmp_entry(fd, efd, fd, 0));
+	}
+	EXPECT_EQ(count, lines);
+	ksft_print_msg("fdinfo lists %d entries in %s order\n", count,
+		       sorted ? "fd" : "another");
+}
+
+TEST_F(epoll, fdinfo_of_79)
+{
+	check_fdinfo(_metadata, self, 79);
+}
+
+TEST_F(epoll, fdinfo_of_5000)
+{
+	check_fdinfo(_metadata, self, 5000);
 }
 
 int main(int argc, char **argv)

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Example for kcmp(2): find the files behind the targets of an epoll file.
+ * Example for kcmp(2): find the fds of the target files of an epoll file.
  *
- * Shown in Documentation/userspace-api/kcmp.rst. Sorts the open files by
- * KCMP_FILE, then searches them for each target by KCMP_EPOLL_TFD. Exits with 0
- * if it finds each file where it is, else with 1.
+ * Shown in Documentation/userspace-api/kcmp.rst. Sorts the open fds with
+ * KCMP_FILE, then searches them for the target file of each entry with
+ * KCMP_EPOLL_TFD. Exits with 0 if it finds each at the fd where it is, else
+ * with 1.
  */
 #define _GNU_SOURCE
 
@@ -19,14 +20,15 @@
 #include <unistd.h>
 
 #define MAX_FILES	256
-#define MAX_TARGETS	16
+#define MAX_ENTRIES	16
 
-struct target {
+/* An entry of the interest list. */
+struct entry {
 	struct kcmp_epoll_slot slot;
-	int lives_at;		/* known here, since this program put it there */
+	int target_fd;		/* where this program has put the target file */
 };
 
-/* There is no wrapper in libc. */
+/* libc has no wrapper. */
 static int kcmp(pid_t pid1, pid_t pid2, int type, unsigned long idx1,
 		unsigned long idx2)
 {
@@ -37,7 +39,7 @@ static int kcmp(pid_t pid1, pid_t pid2, int type, unsigned long idx1,
 	return ret;
 }
 
-/* What kcmp() returns, in the form that qsort() and bsearch() want. */
+/* Turn a result of kcmp() into one for qsort() and bsearch(). */
 static int order(int result)
 {
 	switch (result) {
@@ -59,29 +61,29 @@ static int compare_files(const void *a, const void *b)
 	return order(kcmp(getpid(), getpid(), KCMP_FILE, *fd1, *fd2));
 }
 
-static int compare_target(const void *key, const void *elem)
+static int compare_entry(const void *key, const void *elem)
 {
 	const struct kcmp_epoll_slot *slot = key;
 	const int *fd = elem;
 
-	/* kcmp() has the file first and the target second, bsearch() not. */
+	/* kcmp() takes the fd first and the entry second, bsearch() does not. */
 	return -order(kcmp(getpid(), getpid(), KCMP_EPOLL_TFD, *fd,
 			   (unsigned long)slot));
 }
 
-/* List the open files of this process. */
+/* List the open fds of this process. */
 static int list_files(int fds[MAX_FILES])
 {
 	DIR *dir = opendir("/proc/self/fd");
-	struct dirent *entry;
+	struct dirent *dirent;
 	int count = 0;
 
 	if (!dir)
 		err(1, "/proc/self/fd");
-	while ((entry = readdir(dir))) {
-		int fd = atoi(entry->d_name);
+	while ((dirent = readdir(dir))) {
+		int fd = atoi(dirent->d_name);
 
-		if (entry->d_name[0] == '.' || fd == dirfd(dir))
+		if (dirent->d_name[0] == '.' || fd == dirfd(dir))
 			continue;
 		if (count == MAX_FILES)
 			errx(1, "too many open files");
@@ -91,8 +93,8 @@ static int list_files(int fds[MAX_FILES])
 	return count;
 }
 
-/* List the targets of an epoll file of this process. */
-static int list_targets(int efd, struct target targets[MAX_TARGETS])
+/* List the entries of an epoll file of this process. */
+static int list_entries(int efd, struct entry entries[MAX_ENTRIES])
 {
 	char path[64], line[256];
 	int count = 0;
@@ -103,21 +105,21 @@ static int list_targets(int efd, struct target targets[MAX_TARGETS])
 	if (!file)
 		err(1, "%s", path);
 	while (fgets(line, sizeof(line), file)) {
-		struct target target = { .slot.efd = efd };
+		struct entry entry = { .slot.efd = efd };
 		unsigned long long data;
 
 		if (sscanf(line, "tfd: %u events: %*x data: %llx",
-			   &target.slot.tfd, &data) != 2)
+			   &entry.slot.tfd, &data) != 2)
 			continue;
-		if (count == MAX_TARGETS)
-			errx(1, "too many targets");
+		if (count == MAX_ENTRIES)
+			errx(1, "too many entries");
 
-		/* How many targets of this number stand before it? */
+		/* Count the entries of the same fd before this one. */
 		for (int i = 0; i < count; i++)
-			if (targets[i].slot.tfd == target.slot.tfd)
-				target.slot.toff++;
-		target.lives_at = data;
-		targets[count++] = target;
+			if (entries[i].slot.tfd == entry.slot.tfd)
+				entry.slot.toff++;
+		entry.target_fd = data;
+		entries[count++] = entry;
 	}
 	fclose(file);
 	return count;
@@ -128,7 +130,7 @@ static void move_file(int from, int to)
 	if (from == to)
 		return;
 	if (dup2(from, to) < 0 || close(from))
-		err(1, "moving file %d to %d", from, to);
+		err(1, "moving fd %d to %d", from, to);
 }
 
 static void new_file(int fd)
@@ -140,58 +142,58 @@ static void new_file(int fd)
 	move_file(file, fd);
 }
 
-/* Add a new file under the number @tfd, then move it to @lives_at. */
-static void add_target(int efd, int tfd, int lives_at)
+/* Add a new file at @tfd, then move it to @target_fd. */
+static void add_entry(int efd, int tfd, int target_fd)
 {
-	struct epoll_event event = { .events = EPOLLIN, .data.u64 = lives_at };
+	struct epoll_event event = { .events = EPOLLIN, .data.u64 = target_fd };
 
 	new_file(tfd);
 	if (epoll_ctl(efd, EPOLL_CTL_ADD, tfd, &event))
-		err(1, "adding file %d", tfd);
-	move_file(tfd, lives_at);
+		err(1, "adding fd %d", tfd);
+	move_file(tfd, target_fd);
 }
 
 int main(void)
 {
-	struct target targets[MAX_TARGETS];
+	struct entry entries[MAX_ENTRIES];
 	int fds[MAX_FILES];
-	int num_targets, num_files, wrong = 0;
+	int num_entries, num_files, wrong = 0;
 	int efd = epoll_create1(0);
 
 	if (efd < 0)
 		err(1, "epoll_create1");
 
-	/* Three targets with one number: two have moved, one is still there. */
-	add_target(efd, 100, 201);
-	add_target(efd, 100, 202);
-	add_target(efd, 100, 100);
+	/* Three entries that share an fd: two files moved, one is still there. */
+	add_entry(efd, 100, 201);
+	add_entry(efd, 100, 202);
+	add_entry(efd, 100, 100);
 
-	/* One that has moved; its number is used for a file not in the set. */
-	add_target(efd, 110, 210);
+	/* A file that moved; its fd is reused by a file that is not added. */
+	add_entry(efd, 110, 210);
 	new_file(110);
 
 	num_files = list_files(fds);
-	num_targets = list_targets(efd, targets);
-	if (num_targets != 4)
-		errx(1, "%d targets are listed, not 4", num_targets);
+	num_entries = list_entries(efd, entries);
+	if (num_entries != 4)
+		errx(1, "%d entries are listed, not 4", num_entries);
 
 	qsort(fds, num_files, sizeof(*fds), compare_files);
 
-	printf(" tfd toff  the file is at\n");
-	for (int i = 0; i < num_targets; i++) {
-		const struct target *target = &targets[i];
-		const int *fd = bsearch(&target->slot, fds, num_files,
-					sizeof(*fds), compare_target);
+	printf(" tfd toff  target file at fd\n");
+	for (int i = 0; i < num_entries; i++) {
+		const struct entry *entry = &entries[i];
+		const int *fd = bsearch(&entry->slot, fds, num_files,
+					sizeof(*fds), compare_entry);
 
-		printf("%4u %4u  ", target->slot.tfd, target->slot.toff);
+		printf("%4u %4u  ", entry->slot.tfd, entry->slot.toff);
 		if (fd)
 			printf("%d", *fd);
 		else
-			printf("none of these files");
-		if (fd && *fd == target->lives_at) {
+			printf("none of these");
+		if (fd && *fd == entry->target_fd) {
 			printf("\n");
 		} else {
-			printf(", WRONG: it is at %d\n", target->lives_at);
+			printf(", WRONG: it is at %d\n", entry->target_fd);
 			wrong++;
 		}
 	}

@@ -2,8 +2,8 @@
 
 //! The lookup behind `KCMP_EPOLL_TFD` of kcmp(2).
 //!
-//! [`kernel/kcmp.c`](srctree/kernel/kcmp.c), which finds the tasks and checks the permissions, calls
-//! it in place of its own function of the same name.
+//! [`kernel/kcmp.c`](srctree/kernel/kcmp.c), which finds the tasks and checks the permissions,
+//! calls it in place of its own function of the same name.
 
 use core::mem::offset_of;
 use kernel::{
@@ -55,8 +55,8 @@ fn compare(task1: &Task, task2: &Task, idx1: c_ulong, uslot: UserPtr) -> Result<
     EventPoll::from_file(&epoll_file)?.with_interest_list(|list| {
         let target = list.target(tfd as c_int, toff as usize).ok_or(ENOENT)?;
 
-        // SAFETY: `kcmp_ptr()` compares the addresses and does not read what they point at. `target`
-        // exists until it has returned.
+        // SAFETY: `kcmp_ptr()` compares the addresses and does not read what they point at.
+        // `target` exists until it has returned.
         Ok(unsafe {
             bindings::kcmp_ptr(
                 file.as_ptr().cast(),

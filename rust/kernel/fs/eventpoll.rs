@@ -18,8 +18,9 @@
 //!
 //! /// Counts the entries of `epoll_file` that were added as `tfd`.
 //! fn count_entries(epoll_file: &RemoteFile, tfd: i32) -> Result<usize> {
-//!     let ep = EventPoll::from_file(epoll_file)?;
-//!     Ok(ep.with_interest_list(|list| (0..).take_while(|&n| list.target(tfd, n).is_some()).count()))
+//!     Ok(EventPoll::from_file(epoll_file)?.with_interest_list(|list| {
+//!         (0..).take_while(|&toff| list.target(tfd, toff).is_some()).count()
+//!     }))
 //! }
 //! ```
 
@@ -51,12 +52,17 @@ impl EventPoll {
     /// Returns the epoll instance of `file`.
     ///
     /// Fails with [`EINVAL`] if `file` is not an epoll file.
-    // Not inline: `is_file_epoll()` is not exported to modules.
+    #[inline]
     pub fn from_file(file: &RemoteFile) -> Result<&EventPoll> {
+        Self::try_from_file(file).ok_or(EINVAL)
+    }
+
+    // Not inline: `is_file_epoll()` is not exported to modules.
+    fn try_from_file(file: &RemoteFile) -> Option<&EventPoll> {
         // SAFETY: `file` is a valid `struct file`, since the shared reference guarantees a nonzero
         // refcount.
         if !unsafe { bindings::is_file_epoll(file.as_ptr()) } {
-            return Err(EINVAL);
+            return None;
         }
 
         // SAFETY: `file` is valid. The field `private_data` of an epoll file is set before the file
@@ -68,7 +74,7 @@ impl EventPoll {
         // SAFETY: The epoll file holds a reference to its `struct eventpoll` until it is released,
         // which `file` prevents for as long as the returned reference exists. `EventPoll` is
         // `#[repr(transparent)]`.
-        Ok(unsafe { &*ep.cast() })
+        unsafe { ep.cast::<EventPoll>().as_ref() }
     }
 
     /// Calls `f` with the interest list, under `ep->mtx`.
@@ -125,7 +131,7 @@ impl InterestList<'_> {
     #[inline]
     fn tree(&self) -> &CRbTree<EpItem, { offset_of!(bindings::epitem, __bindgen_anon_1.rbn) }> {
         // SAFETY: `self.0` is a valid `struct eventpoll`; only the address of the field is taken.
-        let root = unsafe { &raw mut (*self.0 .0.get()).rbr.rb_root };
+        let root = unsafe { &raw mut (*self.0 .0.get()).rbr };
 
         // SAFETY: `ep_alloc()` has initialised the tree. Its items are of type `struct epitem`,
         // linked by `rbn`, and `EpItem` is `#[repr(transparent)]` over it. Both `ep_insert()` and
@@ -170,8 +176,8 @@ impl InterestList<'_> {
     /// Returns the target of the entry that was added as `tfd` and has `toff` other entries of that
     /// fd before it, [`None`] if there is no such entry.
     ///
-    /// The order is that of `/proc/PID/fdinfo/EFD`. With `CONFIG_KCMP`, going through the entries of
-    /// one fd in ascending order takes constant time for each; any other lookup is
+    /// The order is that of `/proc/PID/fdinfo/EFD`. With `CONFIG_KCMP`, looking up the entries of
+    /// one fd in ascending order takes constant time for each. Any other lookup is
     /// O(log n + `toff`) in the length of the list.
     ///
     /// Mirrors `ep_find_tfd()` in `fs/eventpoll.c`.
@@ -185,9 +191,10 @@ impl InterestList<'_> {
             }
             _ => (tree.lower_bound(|entry| entry.tfd() < tfd), 0),
         };
-        let entry = entries
+        let (entry, _) = entries
             .take_while(|entry| entry.tfd() == tfd)
-            .nth(toff - at)?;
+            .zip(at..)
+            .find(|&(_, at)| at == toff)?;
 
         self.set_cursor(entry, toff);
         Some(Target(entry))
@@ -202,9 +209,9 @@ impl Target<'_> {
     ///
     /// # Safety
     ///
-    /// There is no reference to the file: it may be about to be released, once
-    /// `eventpoll_release_file()` gets `ep->mtx`. The caller must only compare the address, and only
-    /// while `self` exists.
+    /// There is no reference to the file: it may be about to be released, as soon as
+    /// `eventpoll_release_file()` gets `ep->mtx`. The caller must only compare the address, and
+    /// only while `self` exists.
     #[inline]
     pub unsafe fn file_ptr(&self) -> *mut bindings::file {
         // SAFETY: The entry is linked, thus live, per type invariants. `ffd` never changes.
@@ -299,31 +306,26 @@ mod tests {
         fn insert(&self, i: usize) {
             assert!(!self.linked[i].replace(true));
             self.reset_cursor();
-            // SAFETY: `rbr` is a valid tree of items, per type invariants. The item is not in it, and
-            // is linked where the descent for its key ends.
+            // SAFETY: `rbr` is a valid tree of items, per type invariants. The item is not in it,
+            // and is linked where the descent for its key ends.
             unsafe {
                 let key = |epi: *mut bindings::epitem| ((*epi).ffd.fd, (*epi).ffd.file);
                 let epi = self.items[i].get();
                 let root = &raw mut (*self.ep.get()).rbr;
                 let mut parent = ptr::null_mut();
-                let mut link = &raw mut (*root).rb_root.rb_node;
-                let mut leftmost = true;
+                let mut link = &raw mut (*root).rb_node;
                 while !(*link).is_null() {
                     parent = *link;
                     let other = container_of!(parent, bindings::epitem, __bindgen_anon_1.rbn);
                     link = if key(epi) < key(other) {
                         &raw mut (*parent).rb_left
                     } else {
-                        leftmost = false;
                         &raw mut (*parent).rb_right
                     };
                 }
                 let node = &raw mut (*epi).__bindgen_anon_1.rbn;
                 bindings::rb_link_node(node, parent, link);
-                bindings::rb_insert_color(node, &raw mut (*root).rb_root);
-                if leftmost {
-                    (*root).rb_leftmost = node;
-                }
+                bindings::rb_insert_color(node, root);
             }
         }
 
@@ -333,12 +335,8 @@ mod tests {
             self.reset_cursor();
             // SAFETY: The item is in the tree, per type invariants.
             unsafe {
-                let root = &raw mut (*self.ep.get()).rbr;
                 let node = &raw mut (*self.items[i].get()).__bindgen_anon_1.rbn;
-                if (*root).rb_leftmost == node {
-                    (*root).rb_leftmost = bindings::rb_next(node);
-                }
-                bindings::rb_erase(node, &raw mut (*root).rb_root);
+                bindings::rb_erase(node, &raw mut (*self.ep.get()).rbr);
             }
         }
 
@@ -373,7 +371,7 @@ mod tests {
 
         /// Checks each lookup that finds an entry, in ascending order, each fd until it ends.
         fn check_all(&self) -> Result {
-            for tfd in (-2..20).chain([c_int::MIN, c_int::MAX]) {
+            for tfd in Iterator::chain(-2..20, [c_int::MIN, c_int::MAX]) {
                 for toff in 0.. {
                     self.check(tfd, toff)?;
                     if self.scan(tfd, toff).is_none() {

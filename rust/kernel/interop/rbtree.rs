@@ -149,19 +149,21 @@ impl<T, const OFFSET: usize> CRbTree<T, OFFSET> {
     #[inline]
     pub fn lower_bound(&self, mut before: impl FnMut(&T) -> bool) -> Iter<'_, T, OFFSET> {
         // SAFETY: `self.0` is a valid `rb_root` per type invariants.
-        let mut next = unsafe { (*self.0.get()).rb_node };
+        let mut next = NonNull::new(unsafe { (*self.0.get()).rb_node });
         let mut bound = None;
 
-        while let Some(node) = NonNull::new(next) {
+        'search: while let Some(mut node) = next {
             // SAFETY: `node` was reached from the root, thus it is in this tree.
-            next = if before(unsafe { Self::item(node) }) {
-                // SAFETY: The nodes of this tree are valid per type invariants.
-                unsafe { (*node.as_ptr()).rb_right }
-            } else {
+            while !before(unsafe { Self::item(node) }) {
                 bound = Some(node);
-                // SAFETY: As above.
-                unsafe { (*node.as_ptr()).rb_left }
-            };
+                // SAFETY: The nodes of this tree are valid per type invariants.
+                match NonNull::new(unsafe { (*node.as_ptr()).rb_left }) {
+                    Some(left) => node = left,
+                    None => break 'search,
+                }
+            }
+            // SAFETY: As above.
+            next = NonNull::new(unsafe { (*node.as_ptr()).rb_right });
         }
 
         // INVARIANT: `bound` was reached from the root.
@@ -196,8 +198,8 @@ impl<T, const OFFSET: usize> CRbTree<T, OFFSET> {
     /// `node` must be a node of a tree of type `Self` that is borrowed for the lifetime `'a`.
     #[inline]
     unsafe fn item<'a>(node: NonNull<bindings::rb_node>) -> &'a T {
-        // SAFETY: Per type invariants of the tree, `node` is at byte offset `OFFSET` of a struct that
-        // `T` wraps, and that is valid for as long as the tree is borrowed.
+        // SAFETY: Per type invariants of the tree, `node` is at byte offset `OFFSET` of a struct
+        // that `T` wraps, and that is valid for as long as the tree is borrowed.
         unsafe { node.byte_sub(OFFSET).cast::<T>().as_ref() }
     }
 }
