@@ -62,7 +62,7 @@ lost_race() {
 	"$here/kcmp_race_test" >/tmp/output 2>&1
 	sed 's/^/# /' /tmp/output
 	number=0
-	for type in file epoll; do
+	for type in KCMP_FILE KCMP_EPOLL_TFD; do
 		number=$((number + 1))
 		grep -q "^not ok .*race\.$type" /tmp/output || printf 'not '
 		echo "ok $number kcmp_race_test finds the bug of the base: $type"
