@@ -21,20 +21,21 @@ build_programs() {
 kselftests() {
 	mkdir -p "$3"
 	make -C "$1/tools/testing/selftests/$2" --no-print-directory OUTPUT="$3" ARCH="$arch" LLVM="$llvm" \
-		KHDR_INCLUDES="-isystem $output/headers/usr/include" USERLDFLAGS=-static "${@:4}"
+		KHDR_INCLUDES="$headers" USERLDFLAGS=-static BINDGEN="$bindgen" "${@:4}"
 }
 
 make_programs() {
 	local tree=${only_tree:-$last_tree} guest=$build/guest/$arch variable=CARGO_TARGET_${target^^}_LINKER
+	local headers="-isystem $output/headers/usr/include"
 	# Other commits may have had other programs.
 	rm -rf "$output/kcmp" "$guest"
 	kernel_make "$tree" "$arch" "$output/headers" headers
-	kselftests "$tree" kcmp "$output/kcmp" BINDGEN="$bindgen" RUSTFLAGS="--sysroot=$sysroot"
+	kselftests "$tree" kcmp "$output/kcmp" RUSTFLAGS="--sysroot=$sysroot"
 	kselftests "$base_tree" kcmp "$output/base" "$output/base/kcmp_test"
 	kselftests "$base_tree" filesystems/epoll "$output/base"
 	env "${variable//-/_}=$linker" RUSTFLAGS="--sysroot=$sysroot -C target-feature=+crt-static" \
-		cargo build --manifest-path "$top/tools/Cargo.toml" --release --locked \
-		--target $target --target-dir "$output/tools"
+		BINDGEN="$bindgen" KHDR_INCLUDES="$headers" cargo build --manifest-path "$top/tools/Cargo.toml" \
+		--release --locked --target $target --target-dir "$output/tools"
 
 	mkdir -p "$guest"
 	find "$output/kcmp" "$output/tools/$target/release" -maxdepth 1 -type f -executable -exec cp -t "$guest" {} +

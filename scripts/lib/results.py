@@ -28,7 +28,7 @@ BENCHMARK = TOP / "benchmark"
 SHOWN = tomllib.loads((BENCHMARK / "shown.toml").read_text())
 KINDS = {"base": "unpatched", "kcmp": "1-kcmp", "c": "2-eventpoll", "rust": "3-rust"}
 FIGURE = re.compile(r"{([a-z]+)}|{([a-zA-Z0-9_ ]+?)(?:, (\d+))?, ([a-z]+:[a-z0-9: ]+)}")
-CRIU_TIMES = re.compile(r"# CRIU dumped (\d+) entries( that share an fd)? in ([\d.]+) s, and restored them in ([\d.]+) s")
+CRIU_TIMES = re.compile(r"# CRIU dumped (\d+) entries( [a-z ]+)? in ([\d.]+) s, and restored them in ([\d.]+) s")
 CRIU_VERSION = re.compile(r"# Version: (\S+)")
 
 

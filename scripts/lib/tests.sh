@@ -20,23 +20,19 @@ tests_of() {
 
 # prepare_guests ARCH:KIND...: install and build what these guests need, but for the kernels.
 prepare_guests() {
-	local guest arch archs
-	for guest; do
-		case $guest in
-		um:kunit | x86_64:kunit | arm64:kunit) ;;
-		*:*) kernel_image "${guest#*:}" "${guest%:*}" >/dev/null ;;
-		*) die "'$guest' is no guest: GUESTS are ARCH:KIND, such as x86_64:rust" ;;
-		esac
-	done
+	local guest arch archs others
 	mapfile -t archs < <(printf '%s\n' "${@%:*}" | sort -u)
+	mapfile -t others < <(printf '%s\n' "$@" | sed '/:kunit$/d')
+	for guest in "${others[@]}"; do
+		kernel_image "${guest#*:}" "${guest%:*}" >/dev/null
+	done
 	set_up "${archs[@]}"
 	make_series_trees
-	mapfile -t archs < <(printf '%s\n' "$@" | sed '/:kunit$/d; s/:.*//' | sort -u)
-	for arch in "${archs[@]}"; do
+	for arch in $(printf '%s\n' "${others[@]%:*}" | sort -u); do
 		build_programs "$arch"
 	done
-	for guest; do
-		[[ $guest == *:kunit ]] || fetch_root "${guest%:*}" "${guest#*:}"
+	for guest in "${others[@]}"; do
+		fetch_root "${guest%:*}" "${guest#*:}"
 	done
 	mkdir -p "$results"
 }
