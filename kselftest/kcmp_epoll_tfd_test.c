@@ -15,6 +15,7 @@
 #include <linux/kcmp.h>
 #include <linux/types.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -1055,58 +1056,50 @@ TEST_F(epoll, three_processes)
 }
 
 struct thread {
-	pthread_barrier_t ready, done;
-	pid_t tid;
-	bool unshare;
-	int closes;
+	int pipefd[2];		/* for its tid */
+	int closes;		/* in a table of its own; -1 to share one */
 };
 
 static void *thread_body(void *arg)
 {
-	struct thread *thread = arg;
+	const struct thread *thread = arg;
+	pid_t tid = syscall(__NR_gettid);
 
-	thread->tid = syscall(__NR_gettid);
-	if (thread->unshare) {
-		if (syscall(__NR_unshare, CLONE_FILES))
-			thread->tid = -1;
-		close(thread->closes);
-	}
-	pthread_barrier_wait(&thread->ready);
-	pthread_barrier_wait(&thread->done);
+	if (thread->closes >= 0 &&
+	    (unshare(CLONE_FILES) || close(thread->closes)))
+		tid = -1;
+	if (write(thread->pipefd[1], &tid, sizeof(tid)) == sizeof(tid))
+		pause();
 	return NULL;
 }
 
 static void check_thread(struct __test_metadata *_metadata, int efd, int tfd,
-			 bool unshare)
+			 bool shares_files)
 {
-	struct thread thread = { .unshare = unshare, .closes = tfd };
+	struct thread thread = { .closes = shares_files ? -1 : tfd };
+	int expected = shares_files ? 0 : -EBADF;
 	pthread_t id;
+	pid_t tid;
 
-	pthread_barrier_init(&thread.ready, NULL, 2);
-	pthread_barrier_init(&thread.done, NULL, 2);
+	ASSERT_EQ(0, pipe(thread.pipefd));
 	ASSERT_EQ(0, pthread_create(&id, NULL, thread_body, &thread));
-	pthread_barrier_wait(&thread.ready);
-	ASSERT_LT(0, thread.tid);
+	ASSERT_EQ(sizeof(tid), read(thread.pipefd[0], &tid, sizeof(tid)));
+	ASSERT_LT(0, tid);
 
 	/* The fd is looked up in the thread's own table, shared or not. */
-	EXPECT_EQ(unshare ? -EBADF : 0,
-		  kcmp_entry_of(thread.tid, tfd, getpid(), efd, tfd, 0));
-	EXPECT_EQ(0, kcmp_entry_of(getpid(), tfd, thread.tid, efd, tfd, 0));
-	EXPECT_EQ(unshare ? -EBADF : 0,
-		  kcmp_entry_of(thread.tid, tfd, thread.tid, efd, tfd, 0));
-
-	pthread_barrier_wait(&thread.done);
-	pthread_join(id, NULL);
+	EXPECT_EQ(expected, kcmp_entry_of(tid, tfd, getpid(), efd, tfd, 0));
+	EXPECT_EQ(0, kcmp_entry_of(getpid(), tfd, tid, efd, tfd, 0));
+	EXPECT_EQ(expected, kcmp_entry_of(tid, tfd, tid, efd, tfd, 0));
 }
 
 TEST_F(epoll, threads_that_share_files)
 {
-	check_thread(_metadata, self->efd, self->tfd, false);
+	check_thread(_metadata, self->efd, self->tfd, true);
 }
 
 TEST_F(epoll, thread_with_its_own_files)
 {
-	check_thread(_metadata, self->efd, self->tfd, true);
+	check_thread(_metadata, self->efd, self->tfd, false);
 }
 
 /* Executed by the test "after_exec": compare what this program inherited. */
