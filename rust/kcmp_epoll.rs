@@ -50,8 +50,8 @@ fn kcmp_ptr(file: &RemoteFile, target: &Target<'_>) -> c_int {
     unsafe { bindings::kcmp_ptr(file.as_ptr().cast(), target.file_ptr().cast(), type_) }
 }
 
-/// Compares file `idx1` of `task1` with the target file of an entry of an epoll file of `task2`. The
-/// slot at `uslot` names the epoll file and the entry.
+/// Compares file `idx1` of `task1` with the target file of an entry of an epoll file of `task2`.
+/// The slot at `uslot` names the epoll file and the entry.
 ///
 /// Returns 0, 1 or 2, as `KCMP_FILE` does for two files. Errors are checked in this order:
 ///

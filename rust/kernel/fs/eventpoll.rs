@@ -63,8 +63,8 @@ impl EventPoll {
         Self::try_from_file(file).ok_or(EINVAL)
     }
 
-    // Not inline: `is_file_epoll()` is not exported to modules. Returns an `Option`, which fits into
-    // a register.
+    // Not inline: `is_file_epoll()` is not exported to modules. Returns an `Option`, which fits
+    // into a register.
     fn try_from_file(file: &RemoteFile) -> Option<&EventPoll> {
         // SAFETY: `file` is a valid `struct file`, since the shared reference guarantees a nonzero
         // refcount.
@@ -99,8 +99,8 @@ impl EventPoll {
         let mutex = unsafe { Mutex::from_raw(mtx) };
 
         // INVARIANT: `_guard` is a guard of `ep->mtx`. `ep_alloc()` has cleared the cursor; under
-        // `ep->mtx`, `ep_find_tfd()` or `InterestList::target` sets it to an entry and its toff, and
-        // C code resets it before it changes the tree.
+        // `ep->mtx`, `ep_find_tfd()` or `InterestList::target` sets it to an entry and its toff,
+        // and C code resets it where it changes the tree.
         f(&mut InterestList {
             ep: self,
             _guard: mutex.lock(),
@@ -132,9 +132,9 @@ impl EpItem {
 ///
 /// # Invariants
 ///
-/// - `_guard` is a guard of `ep->mtx`, which is thus held for as long as this value exists. Each call
-///   of [`EventPoll::with_interest_list`] has a lifetime `'a` of its own: lists of two calls cannot be
-///   swapped.
+/// - `_guard` is a guard of `ep->mtx`, which is thus held for as long as this value exists. Each
+///   call of [`EventPoll::with_interest_list`] has a lifetime `'a` of its own: lists of two calls
+///   cannot be swapped.
 /// - `ep->cursor` is null or an entry that is linked in the tree, and then `ep->cursor_toff` is the
 ///   count of entries before it that have the same fd.
 pub struct InterestList<'a> {
@@ -501,8 +501,8 @@ mod tests {
         Ok(())
     }
 
-    /// Entries before, at and after the cursor are unlinked and linked again. The fixture resets the
-    /// cursor, as C code does.
+    /// Entries before, at and after the cursor are unlinked and linked again. The fixture resets
+    /// the cursor, as C code does.
     #[test]
     fn tree_changes() -> Result {
         for changed in 0..SHARED.len() {
