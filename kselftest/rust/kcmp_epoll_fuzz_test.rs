@@ -698,15 +698,13 @@ fn main() -> ExitCode {
     let options = [("--calls", 400_000), ("--seed", new_seed())];
     start(HELP, options, |[calls, seed]| {
         ensure!(calls >= CALLS_MIN, "--calls: at least {CALLS_MIN}");
-        // SAFETY: No memory is involved.
-        if unsafe { c::geteuid() } != 0 {
-            return Ok(skip_all("has to be started by root"));
-        }
-        Ok(run_tests(&[
-            ("root", &|| fuzz_as_root(calls / 2, seed)),
-            ("user in its own user and pid namespace", &|| {
-                fuzz_as_user(calls - calls / 2, seed)
-            }),
-        ]))
+        let root = || fuzz_as_root(calls / 2, seed);
+        let user = || fuzz_as_user(calls - calls / 2, seed);
+        as_root(|| {
+            Ok(run_tests(&[
+                ("root", &root),
+                ("user in its own user and pid namespace", &user),
+            ]))
+        })
     })
 }

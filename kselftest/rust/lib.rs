@@ -130,6 +130,15 @@ pub fn skip_all(why: &str) -> ExitCode {
     KSFT_SKIP.into()
 }
 
+/// Runs tests that only root can run: they are skipped for others.
+pub fn as_root(run: impl FnOnce() -> Result<ExitCode, Failure>) -> Result<ExitCode, Failure> {
+    // SAFETY: No memory is involved.
+    match unsafe { c::geteuid() } {
+        0 => run(),
+        _ => Ok(skip_all("has to be started by root")),
+    }
+}
+
 /// Runs a part of a test in a process of its own, of which it returns the exit status.
 pub fn report(part: impl FnOnce() -> Result<(), Failure>) -> i32 {
     match part() {
