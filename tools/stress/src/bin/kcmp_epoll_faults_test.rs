@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `KCMP_EPOLL_TFD` while the kernel injects faults, and what is left behind.
+//! `KCMP_EPOLL_TFD` while the kernel injects faults.
 //!
 //! A lookup copies the slot from user space and allocates nothing: it fails with `EFAULT` where the
-//! copy does, and allocations that fail change no answer. Whatever the answer, no lock stays held,
+//! copy does, and allocations that fail change no result. Whatever the result, no lock stays held,
 //! and no file and no epitem stays referenced.
 //!
-//! Documentation/fault-injection/fault-injection.rst in the kernel tells about the files used here.
+//! See Documentation/fault-injection/fault-injection.rst in the kernel for the files used here.
 
 use kcmp_epoll::*;
 use std::fs::{self, File, OpenOptions};
@@ -21,29 +21,29 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 const HELP: &str = "\
-Ask KCMP_EPOLL_TFD while copies from user space and allocations fail, and check
-that nothing is left behind: no lock, no reference to a file or an epitem.
+Call KCMP_EPOLL_TFD while copies from user space and allocations fail, and check
+that no lock stays held, and no file and no epitem referenced.
 
 Usage: kcmp_epoll_faults_test
 
-Has to be started by root. What needs a kernel that injects faults is skipped on
-others: CONFIG_FAULT_INJECTION_DEBUG_FS, CONFIG_FAULT_INJECTION_USERCOPY,
+Has to be started by root. Tests that need fault injection are skipped on kernels
+without it: CONFIG_FAULT_INJECTION_DEBUG_FS, CONFIG_FAULT_INJECTION_USERCOPY,
 CONFIG_FAILSLAB, CONFIG_FAIL_PAGE_ALLOC. Prints TAP.
 ";
 
-/// Numbers of files: one that is a target and one that is not, an epoll set, one with many targets,
-/// one that is a target of another, a socket, and a number that is never open.
+/// The fds: of a file that is added and one that is not, of epoll files with a few entries, with
+/// many, and one that is added to others, of a socket, and one that is never open.
 const FILE: RawFd = 100;
 const OTHER: RawFd = 101;
-const SET: RawFd = 102;
+const EPOLL: RawFd = 102;
 const BIG: RawFd = 103;
 const INNER: RawFd = 104;
 const SOCKET: RawFd = 105;
 const CLOSED: RawFd = 106;
-/// A number with many targets, and where their files live on.
+/// An fd that many entries share, and where their files stay open.
 const SHARED: RawFd = 110;
 const SHARING: std::ops::Range<RawFd> = 200..250;
-/// The targets of the big set.
+/// The entries of the big interest list.
 const MANY: std::ops::Range<RawFd> = 1000..3000;
 
 /// No call has as many places where a fault can be injected.
@@ -61,13 +61,7 @@ fn set_attribute(kind: &str, name: &str, value: &str) -> io::Result<()> {
     file.write_all(value.as_bytes())
 }
 
-fn mount_debugfs() -> io::Result<()> {
-    let (what, place) = (c"debugfs".as_ptr(), c"/sys/kernel/debug".as_ptr());
-    // SAFETY: All strings are valid, and there are no options.
-    cvt(unsafe { libc::mount(what, place, what, 0, ptr::null()) }).map(drop)
-}
-
-/// What makes calls of this process fail.
+/// Makes calls of this process fail.
 struct Faults {
     /// The call to fail, as counted from now: 0 is none.
     fail_nth: File,
@@ -76,7 +70,7 @@ struct Faults {
 }
 
 impl Faults {
-    /// Prepares what all tests need. Fails with why there is none.
+    /// Prepares the files of all tests. Fails with the reason why it cannot.
     fn new() -> Result<Faults, String> {
         let open = |name: &str| {
             let path = Path::new("/proc/thread-self").join(name);
@@ -94,8 +88,10 @@ impl Faults {
                 .find(|kind| !Path::new(DEBUGFS).join(kind).exists())
         };
         if missing().is_some() {
-            // Where it is mounted already, this fails, and what is missing stays so.
-            let _ = mount_debugfs();
+            // If it is mounted already, this fails, and what is missing stays so.
+            let _ = Command::new("mount")
+                .args(["-t", "debugfs", "debugfs", DEBUGFS])
+                .output();
         }
         if let Some(kind) = missing() {
             return Err(format!("the kernel has no {kind} in debugfs"));
@@ -122,8 +118,8 @@ impl Faults {
         })
     }
 
-    /// Calls `call` with a fault in the `n`-th place from now, if the call has as many. Tells
-    /// whether it had.
+    /// Calls `call` with a fault in the `n`-th place from now, if the call has as many. Returns
+    /// whether it had, too.
     fn with_nth<T>(&self, n: u32, call: impl FnOnce() -> T) -> io::Result<(T, bool)> {
         let n = n.to_string();
         self.fail_nth.write_all_at(n.as_bytes(), 0)?;
@@ -132,13 +128,13 @@ impl Faults {
         let mut text = [0; 16];
         let fired = match self.fail_nth.read_at(&mut text, 0) {
             Ok(len) => text[..len].trim_ascii() == b"0",
-            Err(e) if e.raw_os_error() == Some(libc::EFAULT) => false,
+            Err(e) if e.raw_os_error() == Some(c::EFAULT) => false,
             Err(e) => return Err(e),
         };
         // So is to copy what is written.
         loop {
             match self.fail_nth.write_all_at(b"0", 0) {
-                Err(e) if e.raw_os_error() == Some(libc::EFAULT) => {}
+                Err(e) if e.raw_os_error() == Some(c::EFAULT) => {}
                 result => return result.map(|()| (value, fired)),
             }
         }
@@ -174,39 +170,38 @@ fn with_nth<T>(faults: Option<&Faults>, n: u32, call: impl FnOnce() -> T) -> io:
     }
 }
 
-// --- Questions -----------------------------------------------------------------------------------
+// --- Lookups -------------------------------------------------------------------------------------
 
-/// A question to kcmp().
+/// A call of kcmp().
 #[derive(Clone, Copy, Debug)]
-struct Question {
-    one: Pid,
-    two: Pid,
+struct Lookup {
+    pid1: Pid,
+    pid2: Pid,
     fd: RawFd,
-    slot: Slot,
+    slot: c::kcmp_epoll_slot,
 }
 
-impl Question {
-    /// A question of this process about itself.
-    fn new(fd: RawFd, efd: RawFd, tfd: RawFd, toff: u32) -> Question {
-        let (efd, tfd) = (efd as u32, tfd as u32);
-        let us = getpid();
-        Question {
-            one: us,
-            two: us,
+impl Lookup {
+    /// A lookup of this process in itself.
+    fn new(fd: RawFd, efd: RawFd, tfd: RawFd, toff: u32) -> Lookup {
+        let (efd, tfd, pid) = (efd as u32, tfd as u32, getpid());
+        Lookup {
+            pid1: pid,
+            pid2: pid,
             fd,
-            slot: Slot { efd, tfd, toff },
+            slot: c::kcmp_epoll_slot { efd, tfd, toff },
         }
     }
 
-    /// Asks, and gives the answer or a negative errno.
-    fn ask(&self) -> i32 {
-        let slot = &raw const self.slot;
-        let (one, two, fd) = (self.one as u64, self.two as u64, self.fd as u64);
-        kcmp_raw(one, two, KCMP_EPOLL_TFD, fd, slot as u64)
+    /// Returns the result of kcmp(), or a negative errno.
+    fn call(&self) -> i32 {
+        let (pid1, pid2, fd) = (self.pid1 as u64, self.pid2 as u64, self.fd as u64);
+        let slot = &raw const self.slot as u64;
+        kcmp_raw(pid1, pid2, c::KCMP_EPOLL_TFD.into(), fd, slot)
     }
 }
 
-/// What a question is answered by.
+/// The results that a lookup may have.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Answer {
     Equal,
@@ -222,10 +217,10 @@ fn answer(raw: i32) -> Answer {
     }
 }
 
-/// A question, its name, and what kcmp() returns.
+/// A lookup, its name, and its result.
 struct Case {
     name: &'static str,
-    question: Question,
+    lookup: Lookup,
     answer: i32,
 }
 
@@ -236,7 +231,7 @@ struct Scene {
     socket: RawFd,
 }
 
-/// Waits for a word, and lets the kernel execute this program.
+/// Waits for a word, and executes this program.
 fn wait_and_exec(socket: RawFd) -> io::Result<i32> {
     end_with_parent()?;
     let [_] = receive_words(socket)?;
@@ -251,16 +246,16 @@ impl Scene {
         for fd in [FILE, OTHER] {
             place(eventfd()?, fd)?;
         }
-        for fd in [SET, BIG, INNER] {
+        for fd in [EPOLL, BIG, INNER] {
             place(epoll_create()?, fd)?;
         }
         place(lone_socket()?, SOCKET)?;
-        let add = |efd, fd| epoll_ctl(efd, libc::EPOLL_CTL_ADD, fd, libc::EPOLLIN, 0);
-        add(SET, FILE)?;
+        let add = |efd, fd| epoll_ctl(efd, c::EPOLL_CTL_ADD, fd, c::EPOLLIN, 0);
+        add(EPOLL, FILE)?;
         add(INNER, FILE)?;
         for spare in SHARING {
             place(eventfd()?, SHARED)?;
-            add(SET, SHARED)?;
+            add(EPOLL, SHARED)?;
             dup2(SHARED, spare)?;
         }
         for fd in MANY {
@@ -269,58 +264,72 @@ impl Scene {
             close(fd)?;
         }
 
-        let [socket, theirs] = socketpair(libc::SOCK_SEQPACKET)?;
+        let [socket, theirs] = socketpair(c::SOCK_SEQPACKET)?;
         let child = fork(|| wait_and_exec(theirs).unwrap_or(1))?;
         close(theirs)?;
-        let asked = |fd, efd, tfd, toff| Question::new(fd, efd, tfd, toff);
-        let of_child = Question {
-            one: child,
-            ..asked(FILE, SET, FILE, 0)
+        let of_child = Lookup {
+            pid1: child,
+            ..Lookup::new(FILE, EPOLL, FILE, 0)
         };
-        let in_child = Question {
-            two: child,
-            ..asked(FILE, SET, FILE, 0)
+        let in_child = Lookup {
+            pid2: child,
+            ..Lookup::new(FILE, EPOLL, FILE, 0)
         };
         let sharing = SHARING.len() as u32;
+        let missing = Answer::Error(c::ENOENT);
         let cases = [
-            ("equal", asked(FILE, SET, FILE, 0), Answer::Equal),
-            ("not equal", asked(OTHER, SET, FILE, 0), Answer::Unequal),
-            ("a file of another", of_child, Answer::Equal),
-            ("a set of another", in_child, Answer::Equal),
+            ("equal", Lookup::new(FILE, EPOLL, FILE, 0), Answer::Equal),
             (
-                "a big set",
-                asked(FILE, BIG, MANY.end - 1, 0),
+                "not equal",
+                Lookup::new(OTHER, EPOLL, FILE, 0),
+                Answer::Unequal,
+            ),
+            ("a file of another process", of_child, Answer::Equal),
+            ("an epoll file of another process", in_child, Answer::Equal),
+            (
+                "a big interest list",
+                Lookup::new(FILE, BIG, MANY.end - 1, 0),
                 Answer::Equal,
             ),
             (
-                "the last of a number",
-                asked(FILE, SET, SHARED, sharing - 1),
+                "an entry amid those of an fd",
+                Lookup::new(OTHER, EPOLL, SHARED, 10),
                 Answer::Unequal,
             ),
             (
-                "one more of a number",
-                asked(FILE, SET, SHARED, sharing),
-                Answer::Error(libc::ENOENT),
+                "the next entry of the fd",
+                Lookup::new(OTHER, EPOLL, SHARED, 11),
+                Answer::Unequal,
             ),
             (
-                "no such target",
-                asked(FILE, SET, CLOSED, 0),
-                Answer::Error(libc::ENOENT),
+                "the last entry of the fd",
+                Lookup::new(OTHER, EPOLL, SHARED, sharing - 1),
+                Answer::Unequal,
+            ),
+            (
+                "one entry more",
+                Lookup::new(OTHER, EPOLL, SHARED, sharing),
+                missing,
+            ),
+            (
+                "no such entry",
+                Lookup::new(FILE, EPOLL, CLOSED, 0),
+                missing,
             ),
             (
                 "no such file",
-                asked(CLOSED, SET, FILE, 0),
-                Answer::Error(libc::EBADF),
+                Lookup::new(CLOSED, EPOLL, FILE, 0),
+                Answer::Error(c::EBADF),
             ),
             (
                 "no such epoll file",
-                asked(FILE, CLOSED, FILE, 0),
-                Answer::Error(libc::EBADF),
+                Lookup::new(FILE, CLOSED, FILE, 0),
+                Answer::Error(c::EBADF),
             ),
             (
-                "no epoll file",
-                asked(FILE, OTHER, FILE, 0),
-                Answer::Error(libc::EINVAL),
+                "not an epoll file",
+                Lookup::new(FILE, OTHER, FILE, 0),
+                Answer::Error(c::EINVAL),
             ),
         ];
         let mut scene = Scene {
@@ -328,28 +337,28 @@ impl Scene {
             child,
             socket,
         };
-        for (name, question, expected) in cases {
-            let raw = question.ask();
+        for (name, lookup, expected) in cases {
+            let raw = lookup.call();
             ensure!(
                 answer(raw) == expected,
                 "{name}: {raw}, expected {expected:?}"
             );
             scene.cases.push(Case {
                 name,
-                question,
+                lookup,
                 answer: raw,
             });
         }
-        // From here on, no page fault is needed, in which faults could be injected as well.
+        // From here on, no page fault is needed, in which faults could be injected too.
         // SAFETY: No memory is involved.
-        cvt(unsafe { libc::mlockall(libc::MCL_CURRENT | libc::MCL_FUTURE) })?;
+        cvt(unsafe { c::mlockall(c::MCL_CURRENT | c::MCL_FUTURE) })?;
         Ok(scene)
     }
 
-    /// Asks everything without faults.
+    /// Repeats all lookups without faults.
     fn check(&self) -> Result<(), Failure> {
         for case in &self.cases {
-            let raw = case.question.ask();
+            let raw = case.lookup.call();
             ensure!(
                 raw == case.answer,
                 "{}: {raw} instead of {}",
@@ -363,63 +372,63 @@ impl Scene {
 
 // --- Tests ---------------------------------------------------------------------------------------
 
-/// Asks with a fault in each place. The answer has to be the right one, or that the slot cannot be
-/// copied. Gives how often it was that.
-fn ask_with_faults(faults: &Faults, case: &Case) -> Result<u32, Failure> {
+/// Looks up with a fault in each place. The result has to be the right one, or that the slot cannot
+/// be copied. Returns how often it was that.
+fn look_up_with_faults(faults: &Faults, case: &Case) -> Result<u32, Failure> {
     let mut refused = 0;
     for n in 1..=PLACES_MAX {
-        let (raw, fired) = faults.with_nth(n, || case.question.ask())?;
+        let (raw, fired) = faults.with_nth(n, || case.lookup.call())?;
         ensure!(
-            raw == case.answer || (fired && raw == -libc::EFAULT),
+            raw == case.answer || (fired && raw == -c::EFAULT),
             "{}, fault {n}: {raw} instead of {}",
             case.name,
             case.answer
         );
-        refused += u32::from(raw == -libc::EFAULT);
-        let raw = case.question.ask();
+        refused += u32::from(raw == -c::EFAULT);
+        let raw = case.lookup.call();
         ensure!(raw == case.answer, "{}, after fault {n}: {raw}", case.name);
         if !fired {
             return Ok(refused);
         }
     }
-    Err(Failure(format!("{}: fail-nth never ends", case.name)))
+    Err(format!("{}: fail-nth never ends", case.name).into())
 }
 
-/// A slot that cannot be copied. Afterwards the set can still be changed.
+/// A slot that cannot be copied. Afterwards the interest list can still be changed.
 fn copy_fails(faults: &Faults, scene: &Scene) -> Result<Done, Failure> {
     let mut refused = 0;
     for case in &scene.cases {
-        let times = ask_with_faults(faults, case)?;
-        ensure!(times > 0, "{}: no fault changes the answer", case.name);
+        let times = look_up_with_faults(faults, case)?;
+        ensure!(times > 0, "{}: no fault changes the result", case.name);
         refused += times;
     }
     scene.check()?;
-    println!("# {} questions, {refused} times EFAULT", scene.cases.len());
+    println!("# {} lookups, {refused} times EFAULT", scene.cases.len());
 
-    let changed = Question::new(OTHER, SET, OTHER, 0);
-    epoll_ctl(SET, libc::EPOLL_CTL_ADD, OTHER, libc::EPOLLIN, 0)?;
-    ensure!(changed.ask() == 0, "a new target is not found");
-    epoll_ctl(SET, libc::EPOLL_CTL_DEL, OTHER, 0, 0)?;
-    ensure!(changed.ask() == -libc::ENOENT, "a deleted target is found");
+    let changed = Lookup::new(OTHER, EPOLL, OTHER, 0);
+    epoll_ctl(EPOLL, c::EPOLL_CTL_ADD, OTHER, c::EPOLLIN, 0)?;
+    ensure!(changed.call() == 0, "a new entry is not found");
+    epoll_ctl(EPOLL, c::EPOLL_CTL_DEL, OTHER, 0, 0)?;
+    ensure!(changed.call() == -c::ENOENT, "a deleted entry is found");
     Ok(Done::Passed)
 }
 
-/// A call that allocates many pages at once: writev() copies what is to be written, which is
-/// nothing, from as many places as it allows.
-fn allocate_pages(fd: RawFd, places: &[libc::iovec]) -> io::Result<()> {
+/// A call that allocates many pages at once: writev() copies the list of the places to write from,
+/// all of which are empty.
+fn allocate_pages(fd: RawFd, places: &[c::iovec]) -> io::Result<()> {
     // SAFETY: All places are empty.
-    let written = unsafe { libc::writev(fd, places.as_ptr(), places.len() as libc::c_int) };
-    cvt(written as libc::c_int).map(drop)
+    let written = unsafe { c::writev(fd, places.as_ptr(), places.len() as i32) };
+    cvt(written as i32).map(drop)
 }
 
-/// Allocations that fail, while others that are made to show that they do.
+/// Allocations that fail. Other calls show that they do.
 fn allocation_fails(faults: &Faults, scene: &Scene) -> Result<Done, Failure> {
     const CALLS: u32 = 200;
-    let nothing = libc::iovec {
+    let nothing = c::iovec {
         iov_base: ptr::null_mut(),
         iov_len: 0,
     };
-    let places = vec![nothing; libc::UIO_MAXIOV as usize];
+    let places = vec![nothing; c::UIO_MAXIOV as usize];
     let allocate_object = || eventfd().and_then(close);
     let allocate_pages = || allocate_pages(FILE, &places);
     let kinds: [(&str, &dyn Fn() -> io::Result<()>); 2] = [
@@ -429,22 +438,18 @@ fn allocation_fails(faults: &Faults, scene: &Scene) -> Result<Done, Failure> {
     for (kind, allocate) in kinds {
         allocate()?;
         let (wrong, control) = faults.with_failing(kind, || {
-            let ask = |_| {
-                scene
-                    .cases
-                    .iter()
-                    .find(|case| case.question.ask() != case.answer)
-            };
-            ((0..CALLS).find_map(ask), allocate())
+            let wrong = |case: &&Case| case.lookup.call() != case.answer;
+            let wrong = (0..CALLS).find_map(|_| scene.cases.iter().find(wrong));
+            (wrong, allocate())
         })?;
         if let Some(case) = wrong {
-            return Err(Failure(format!("{kind}: {} has another answer", case.name)));
+            return Err(format!("{kind}: {} has another result", case.name).into());
         }
         ensure!(
             control
                 .as_ref()
-                .is_err_and(|e| e.raw_os_error() == Some(libc::ENOMEM)),
-            "{kind}: another call that allocates gives {control:?}"
+                .is_err_and(|e| e.raw_os_error() == Some(c::ENOMEM)),
+            "{kind}: another call that allocates returns {control:?}"
         );
         allocate()?;
         scene.check()?;
@@ -453,56 +458,57 @@ fn allocation_fails(faults: &Faults, scene: &Scene) -> Result<Done, Failure> {
     Ok(Done::Passed)
 }
 
-/// How often epoll_ctl() gave which error.
+/// The errors of epoll_ctl().
 #[derive(Debug, Default)]
 struct Errors {
     efault: u32,
     enomem: u32,
 }
 
-/// Adds and deletes a target, with a fault in each place. The set has to be as epoll_ctl() said.
+/// Adds and deletes an entry, with a fault in each place. The interest list has to be as
+/// epoll_ctl() said.
 fn change_with_faults(
     faults: Option<&Faults>,
     fd: RawFd,
     errors: &mut Errors,
 ) -> Result<(), Failure> {
-    let question = Question::new(fd, SET, fd, 0);
+    let lookup = Lookup::new(fd, EPOLL, fd, 0);
     let mut change = |n, op| -> Result<(bool, bool), Failure> {
-        let call = || epoll_ctl(SET, op, fd, libc::EPOLLIN, 0);
+        let call = || epoll_ctl(EPOLL, op, fd, c::EPOLLIN, 0);
         let (result, fired) = with_nth(faults, n, call)?;
         match result.as_ref().map_err(|e| e.raw_os_error()) {
             Ok(()) => {}
-            Err(Some(libc::EFAULT)) if fired => errors.efault += 1,
-            Err(Some(libc::ENOMEM)) if fired => errors.enomem += 1,
-            Err(_) => return Err(Failure(format!("epoll_ctl({op}), fault {n}: {result:?}"))),
+            Err(Some(c::EFAULT)) if fired => errors.efault += 1,
+            Err(Some(c::ENOMEM)) if fired => errors.enomem += 1,
+            Err(_) => return Err(format!("epoll_ctl({op}), fault {n}: {result:?}").into()),
         }
         Ok((result.is_ok(), fired))
     };
     for n in 1..=PLACES_MAX {
-        let (added, fired) = change(n, libc::EPOLL_CTL_ADD)?;
-        let expected = if added { 0 } else { -libc::ENOENT };
-        let raw = question.ask();
+        let (added, fired) = change(n, c::EPOLL_CTL_ADD)?;
+        let expected = if added { 0 } else { -c::ENOENT };
+        let raw = lookup.call();
         ensure!(
             raw == expected,
-            "{fd}: {raw} after ADD, which told {added}, fault {n}"
+            "{fd}: {raw} after ADD, which returned {added}, fault {n}"
         );
         if added {
-            let (deleted, _) = change(n, libc::EPOLL_CTL_DEL)?;
-            let expected = if deleted { -libc::ENOENT } else { 0 };
-            let raw = question.ask();
+            let (deleted, _) = change(n, c::EPOLL_CTL_DEL)?;
+            let expected = if deleted { -c::ENOENT } else { 0 };
+            let raw = lookup.call();
             ensure!(
                 raw == expected,
-                "{fd}: {raw} after DEL, which told {deleted}, fault {n}"
+                "{fd}: {raw} after DEL, which returned {deleted}, fault {n}"
             );
             if !deleted {
-                epoll_ctl(SET, libc::EPOLL_CTL_DEL, fd, 0, 0)?;
+                epoll_ctl(EPOLL, c::EPOLL_CTL_DEL, fd, 0, 0)?;
             }
         }
         if !fired {
             return Ok(());
         }
     }
-    Err(Failure(format!("changing {fd}: fail-nth never ends")))
+    Err(format!("changing {fd}: fail-nth never ends").into())
 }
 
 fn ctl_fails(faults: &Faults, scene: &Scene) -> Result<Done, Failure> {
@@ -523,85 +529,83 @@ fn ctl_fails(faults: &Faults, scene: &Scene) -> Result<Done, Failure> {
 
 fn pipe() -> io::Result<[RawFd; 2]> {
     let mut fds = [0; 2];
-    // SAFETY: `fds` is valid for writing two numbers.
-    cvt(unsafe { libc::pipe(fds.as_mut_ptr()) })?;
+    // SAFETY: `fds` is valid for writing two fds.
+    cvt(unsafe { c::pipe(fds.as_mut_ptr()) })?;
     Ok(fds)
 }
 
 /// Whether the other end of a pipe is closed.
 fn is_hung_up(fd: RawFd) -> io::Result<bool> {
-    Ok(poll(fd, 0, 0)? & libc::POLLHUP != 0)
+    Ok(poll(fd, 0, 0)? & c::POLLHUP != 0)
 }
 
-/// A kind of question about the ends of a pipe and an epoll file, of which the second end is a
-/// target: its name, how to make it, and what is answered.
-type Kind = (&'static str, fn(RawFd, RawFd, RawFd) -> Question, Answer);
+/// A kind of lookup with the ends of a pipe and an epoll file, to which the second end is added:
+/// its name, how to make it, and its result.
+type Kind = (&'static str, fn(RawFd, RawFd, RawFd) -> Lookup, Answer);
 const KINDS: [Kind; 5] = [
     (
         "equal",
-        |_, to, set| Question::new(to, set, to, 0),
+        |_, to, epoll| Lookup::new(to, epoll, to, 0),
         Answer::Equal,
     ),
     (
         "not equal",
-        |from, to, set| Question::new(from, set, to, 0),
+        |from, to, epoll| Lookup::new(from, epoll, to, 0),
         Answer::Unequal,
     ),
     (
-        "no such target",
-        |_, to, set| Question::new(to, set, CLOSED, 0),
-        Answer::Error(libc::ENOENT),
+        "no such entry",
+        |_, to, epoll| Lookup::new(to, epoll, CLOSED, 0),
+        Answer::Error(c::ENOENT),
     ),
     (
         "no such epoll file",
-        |_, to, _| Question::new(to, CLOSED, to, 0),
-        Answer::Error(libc::EBADF),
+        |_, to, _| Lookup::new(to, CLOSED, to, 0),
+        Answer::Error(c::EBADF),
     ),
     (
-        "no epoll file",
-        |_, to, _| Question::new(to, to, to, 0),
-        Answer::Error(libc::EINVAL),
+        "not an epoll file",
+        |_, to, _| Lookup::new(to, to, to, 0),
+        Answer::Error(c::EINVAL),
     ),
 ];
 
-/// Asks about a pipe and an epoll file and closes them: the other end of the pipe, and the set that
-/// the epoll file is in, have to see that they are gone.
+/// Looks up with a pipe and an epoll file, and closes them: the other end of the pipe, and the epoll
+/// file that the first one is added to, have to see that they are gone.
 fn release_files(faults: Option<&Faults>) -> Result<(), Failure> {
-    for (name, ask, expected) in KINDS {
+    for (name, kind, expected) in KINDS {
         let [from, to] = pipe()?;
-        let set = epoll_create()?;
-        epoll_ctl(set, libc::EPOLL_CTL_ADD, to, libc::EPOLLOUT, 0)?;
-        epoll_ctl(SET, libc::EPOLL_CTL_ADD, set, libc::EPOLLIN, 0)?;
-        let (target, nested) = (
-            Question::new(from, set, to, 0),
-            Question::new(from, SET, set, 0),
-        );
+        let epoll = epoll_create()?;
+        epoll_ctl(epoll, c::EPOLL_CTL_ADD, to, c::EPOLLOUT, 0)?;
+        epoll_ctl(EPOLL, c::EPOLL_CTL_ADD, epoll, c::EPOLLIN, 0)?;
+        let entry = Lookup::new(from, epoll, to, 0);
+        let nested = Lookup::new(from, EPOLL, epoll, 0);
 
-        let question = ask(from, to, set);
+        let lookup = kind(from, to, epoll);
         for n in 1..=3 {
-            let (raw, fired) = with_nth(faults, n, || question.ask())?;
+            let (raw, fired) = with_nth(faults, n, || lookup.call())?;
             ensure!(
-                answer(raw) == expected || (fired && raw == -libc::EFAULT),
+                answer(raw) == expected || (fired && raw == -c::EFAULT),
                 "{name}: {raw}, expected {expected:?}"
             );
         }
         ensure!(
-            !is_hung_up(from)? && target.ask() > 0,
+            !is_hung_up(from)? && entry.call() > 0,
             "{name}: the pipe is closed too early"
         );
         close(to)?;
         ensure!(is_hung_up(from)?, "{name}: the pipe is not released");
         ensure!(
-            target.ask() == -libc::ENOENT,
-            "{name}: the pipe is still a target"
+            entry.call() == -c::ENOENT,
+            "{name}: the pipe still has an entry"
         );
         ensure!(
-            nested.ask() > 0,
+            nested.call() > 0,
             "{name}: the epoll file is closed too early"
         );
-        close(set)?;
+        close(epoll)?;
         ensure!(
-            nested.ask() == -libc::ENOENT,
+            nested.call() == -c::ENOENT,
             "{name}: the epoll file is not released"
         );
         close(from)?;
@@ -609,8 +613,8 @@ fn release_files(faults: Option<&Faults>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Does something `times` times, and counts before and after. Others may have become `tolerance`
-/// more meanwhile. Some are released a little later.
+/// Runs `body` `times` times, and counts before and after. Others may have added `tolerance`
+/// meanwhile. Some are released a little later.
 fn balance(
     count: fn() -> io::Result<u64>,
     times: u32,
@@ -656,7 +660,7 @@ fn epitems_are_released(faults: Option<&Faults>) -> Result<Done, Failure> {
     })
 }
 
-/// The process that was asked about calls exec(), which waits for a lock that kcmp() takes.
+/// The process of the lookups calls exec(), which waits for a lock that kcmp() takes.
 fn exec_is_possible(scene: &Scene) -> Result<Done, Failure> {
     scene.check()?;
     send_words(scene.socket, &[0])?;
@@ -675,7 +679,7 @@ fn run() -> Result<ExitCode, Failure> {
     let faults = faults.as_ref().ok();
     // A lock that is still held makes one of the tests hang.
     // SAFETY: No handler is installed.
-    unsafe { libc::alarm(600) };
+    unsafe { c::alarm(600) };
     Ok(run_tests(&[
         ("copies that fail", &|| injected(copy_fails)),
         ("allocations that fail", &|| injected(allocation_fails)),
@@ -686,15 +690,13 @@ fn run() -> Result<ExitCode, Failure> {
     ]))
 }
 
-fn parse_args(parser: &mut lexopt::Parser) -> Result<(), lexopt::Error> {
-    parser.next()?.map_or(Ok(()), |arg| Err(arg.unexpected()))
-}
-
 fn main() -> ExitCode {
-    start_as_root(HELP, parse_args, |()| {
-        Ok(run().unwrap_or_else(|failure| {
-            println!("Bail out! {failure}");
-            ExitCode::FAILURE
-        }))
+    start(HELP, [], |[]| {
+        as_root(|| {
+            Ok(run().unwrap_or_else(|failure| {
+                println!("Bail out! {failure}");
+                ExitCode::FAILURE
+            }))
+        })
     })
 }

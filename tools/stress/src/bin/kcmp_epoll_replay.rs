@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Records a stream of random operations, and replays it: the same one on two kernels, of which the
-//! outputs are compared.
+//! Records a stream of random operations, and replays it: the same one on several kernels, of which
+//! the outputs are compared.
 //!
-//! Targets of one number stand in the order of kernel addresses, which no two runs have in common.
-//! Thus the stream asks for all targets of a number at once, and what counts is how many there are,
-//! and how many of them are the file. Whether the verdicts give one order is checked on the way.
+//! Entries of one fd are in the order of kernel addresses, which no two runs have in common. Thus
+//! the stream looks up all entries of an fd at once, and the outcome is their number, and how many
+//! of them are the file. Whether the results give one order is checked on the way.
 
 use kcmp_epoll::*;
 use lexopt::prelude::*;
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
@@ -17,11 +18,10 @@ use std::ops::Range;
 use std::os::fd::{AsRawFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::ptr;
 
 const HELP: &str = "\
-Record a stream of random operations with epoll sets, most of them kcmp(2), or
-replay it, and print a hash of what came out for each 1000. The outputs of two
+Record a stream of random operations with epoll files, most of them kcmp(2), or
+replay it, and print a hash of the outcomes of each 1000. The outputs of all
 kernels have to be the same.
 
 Usage: kcmp_epoll_replay --record N [--seed N] FILE
@@ -30,9 +30,9 @@ Usage: kcmp_epoll_replay --record N [--seed N] FILE
   --record N  write N operations to FILE
   --seed N    of the stream: it is printed (default: a new one)
   --replay    perform the operations in FILE
-  --block N   print each operation of one block, and what came out
+  --block N   print each operation of one block, and its outcome
 
-Replaying prints TAP: the test is that the verdicts give one order.
+Replaying prints TAP: the test is that the results give one order.
 ";
 
 /// How many operations make a block.
@@ -40,14 +40,14 @@ const BLOCK: u64 = 1000;
 /// After how many blocks it is checked that there is one order.
 const BLOCKS_PER_CHECK: u64 = 8;
 
-/// The numbers that the operations play with. Those that most targets are added under are few, and
-/// reused all the time. The others keep the files alive, for a while.
+/// The fds of the operations. Those that most entries are added under are few, and reused all the
+/// time. The others keep the files open, for a while.
 const EPOLLS: Range<RawFd> = 90..94;
 const SHARED: Range<RawFd> = 100..104;
 const SPARE: Range<RawFd> = 104..184;
 /// The processes: this one, and those that it forks.
 const PROCESSES: usize = 4;
-/// This process' ends of the sockets to the others, and the other end in each of them.
+/// The ends of this process of the sockets to the others, and the other end in each of them.
 const CONTROLS: RawFd = 50;
 const CONTROL: RawFd = 60;
 
@@ -68,14 +68,15 @@ enum Code {
     /// Forks process `one`, and lets it end.
     Fork,
     Exit,
-    /// Compares `fd` of `one` with all targets of number `tfd` in `efd` of `two`.
+    /// Compares `fd` of `one` with all entries of `tfd` in `efd` of `two`, in ascending toff: with
+    /// each of them one to three times, as `toff` says.
     Walk,
-    /// Compares it with the target at `toff`.
+    /// Compares it with the entry at `toff`.
     Ask,
-    /// Asks without a slot that can be read: its address is bad address number `toff`.
+    /// The same with a slot that cannot be read: at the bad address with index `toff`.
     Unreadable,
-    /// Asks a question of a kind that does not exist: `toff`.
-    NoKind,
+    /// A call of a type that does not exist: `toff`.
+    NoType,
     /// Compares `fd` of `one` with `efd` of `two`.
     Files,
 }
@@ -95,7 +96,7 @@ impl Code {
         Code::Walk,
         Code::Ask,
         Code::Unreadable,
-        Code::NoKind,
+        Code::NoType,
         Code::Files,
     ];
 }
@@ -169,7 +170,7 @@ impl fmt::Display for Op {
                 f,
                 "Walk {fd} of process {one}, tfd {tfd} in {efd} of process {two}"
             ),
-            Code::Ask | Code::Unreadable | Code::NoKind => write!(
+            Code::Ask | Code::Unreadable | Code::NoType => write!(
                 f,
                 "{code:?} {fd} of process {one}, tfd {tfd} toff {toff} in {efd} of process {two}"
             ),
@@ -180,8 +181,8 @@ impl fmt::Display for Op {
 // --- Recording -----------------------------------------------------------------------------------
 
 struct Recorder {
-    rng: fastrand::Rng,
-    /// The number and the set that the file at each spare number was last added under.
+    rng: Rng,
+    /// The fd and the epoll file of the entry that was last added for the file at each spare fd.
     kept: [Option<(RawFd, RawFd)>; SPARE.end as usize],
     file: BufWriter<File>,
     left: u64,
@@ -189,25 +190,25 @@ struct Recorder {
 
 impl Recorder {
     fn any_fd(&mut self) -> RawFd {
-        match self.rng.u32(..16) {
-            0..5 => self.rng.i32(SHARED),
-            5..14 => self.rng.i32(SPARE),
-            14 => self.rng.i32(EPOLLS),
-            _ => [-1, SPARE.end, RawFd::MAX][self.rng.usize(..3)],
+        match self.rng.below(16) {
+            0..5 => self.rng.fd(SHARED),
+            5..14 => self.rng.fd(SPARE),
+            14 => self.rng.fd(EPOLLS),
+            _ => self.rng.pick(&[-1, SPARE.end, RawFd::MAX]),
         }
     }
 
     fn any_efd(&mut self) -> RawFd {
-        match self.rng.u32(..32) {
+        match self.rng.below(32) {
             0 => self.any_fd(),
-            _ => self.rng.i32(EPOLLS),
+            _ => self.rng.fd(EPOLLS),
         }
     }
 
     /// Process 0 is always there, the others come and go.
     fn process(&mut self) -> usize {
-        match self.rng.u32(..4) {
-            0 => self.rng.usize(1..PROCESSES),
+        match self.rng.below(4) {
+            0 => 1 + self.rng.below(PROCESSES - 1),
             _ => 0,
         }
     }
@@ -222,11 +223,11 @@ impl Recorder {
         Ok(())
     }
 
-    /// An operation with random numbers.
+    /// An operation with random fds.
     fn random(&mut self, code: Code) -> Op {
-        let tfd = match self.rng.u32(..16) {
+        let tfd = match self.rng.below(16) {
             0 => self.any_fd(),
-            _ => self.rng.i32(SHARED),
+            _ => self.rng.fd(SHARED),
         };
         Op {
             code,
@@ -239,38 +240,36 @@ impl Recorder {
         }
     }
 
-    fn record_question(&mut self) -> io::Result<()> {
-        let code = match self.rng.u32(..16) {
+    fn record_lookup(&mut self) -> io::Result<()> {
+        let code = match self.rng.below(16) {
             0..9 => Code::Walk,
             9..13 => Code::Ask,
             13 => Code::Files,
             14 => Code::Unreadable,
-            _ => Code::NoKind,
+            _ => Code::NoType,
         };
         let mut op = self.random(code);
-        // Half of the questions are about a target that there has been.
-        if let (Some(&Some((tfd, efd))), true) = (self.kept.get(op.fd as usize), self.rng.bool()) {
-            (op.tfd, op.efd) = (tfd, efd);
+        // Half of the lookups are of an entry that there has been.
+        if let (Some(&Some(kept)), true) = (self.kept.get(op.fd as usize), self.rng.below(2) == 0) {
+            (op.tfd, op.efd) = kept;
         }
         op.toff = match code {
-            Code::NoKind => [8, i32::MAX as u32, u32::MAX][self.rng.usize(..3)],
+            Code::NoType => self.rng.pick(&[c::KCMP_TYPES, i32::MAX as u32, u32::MAX]),
             Code::Files => {
                 op.efd = self.any_fd();
                 0
             }
-            _ => match self.rng.u32(..8) {
-                0 => u32::MAX - self.rng.u32(..4),
-                _ => self.rng.u32(..24),
+            _ => match self.rng.below(8) {
+                0 => u32::MAX - self.rng.below(4) as u32,
+                _ => self.rng.below(48) as u32,
             },
         };
         self.write(op)
     }
 
-    /// A new file at a number, that is added, and lives on at another number.
-    fn record_target(&mut self) -> io::Result<()> {
-        let one = self.process();
-        let fd = self.rng.i32(SHARED);
-        let code = match self.rng.u32(..16) {
+    /// A new file that is added under an fd, and stays open under another one.
+    fn record_entry(&mut self, one: usize, fd: RawFd, spare: RawFd) -> io::Result<()> {
+        let code = match self.rng.below(16) {
             0 => Code::Epoll,
             1..5 => Code::Socket,
             _ => Code::Eventfd,
@@ -281,9 +280,8 @@ impl Recorder {
             ..self.random(code)
         };
         self.write(op)?;
-        let spare = self.rng.i32(SPARE);
-        for _ in 0..self.rng.u32(1..4) {
-            let efd = self.rng.i32(EPOLLS);
+        for _ in 0..1 + self.rng.below(3) {
+            let efd = self.rng.fd(EPOLLS);
             let code = Code::Add;
             self.write(Op { code, efd, ..op })?;
             self.kept[spare as usize] = Some((fd, efd));
@@ -297,9 +295,21 @@ impl Recorder {
         self.write(keep)
     }
 
+    /// As if many files arrived over a socket: all of them are added under one fd.
+    fn record_many_entries(&mut self) -> io::Result<()> {
+        let (one, fd) = (self.process(), self.rng.fd(SHARED));
+        let count = self.rng.fd(8..40);
+        let first = self.rng.fd(SPARE.start..SPARE.end - count);
+        (first..first + count).try_for_each(|spare| self.record_entry(one, fd, spare))
+    }
+
     fn record_change(&mut self) -> io::Result<()> {
-        let code = match self.rng.u32(..64) {
-            0..32 => return self.record_target(),
+        let code = match self.rng.below(64) {
+            0..30 => {
+                let (one, fd, spare) = (self.process(), self.rng.fd(SHARED), self.rng.fd(SPARE));
+                return self.record_entry(one, fd, spare);
+            }
+            30..32 => return self.record_many_entries(),
             32..40 => Code::Dup2,
             40..45 => Code::Close,
             45..51 => Code::Add,
@@ -312,8 +322,8 @@ impl Recorder {
         let mut op = self.random(code);
         match code {
             Code::Dup2 => op.efd = self.any_fd(),
-            Code::Epoll => op.fd = self.rng.i32(EPOLLS),
-            Code::Fork | Code::Exit => op.one = self.rng.usize(1..PROCESSES),
+            Code::Epoll => op.fd = self.rng.fd(EPOLLS),
+            Code::Fork | Code::Exit => op.one = 1 + self.rng.below(PROCESSES - 1),
             _ => {}
         }
         self.write(op)
@@ -322,7 +332,7 @@ impl Recorder {
 
 fn record(operations: u64, seed: u64, path: &Path) -> io::Result<()> {
     let mut recorder = Recorder {
-        rng: fastrand::Rng::with_seed(seed),
+        rng: Rng::new(seed),
         kept: [None; SPARE.end as usize],
         file: BufWriter::new(File::create(path)?),
         left: operations,
@@ -336,9 +346,9 @@ fn record(operations: u64, seed: u64, path: &Path) -> io::Result<()> {
         recorder.write(epoll)?;
     }
     while recorder.left > 0 {
-        match recorder.rng.u32(..10) {
+        match recorder.rng.below(10) {
             0 => recorder.record_change()?,
-            _ => recorder.record_question()?,
+            _ => recorder.record_lookup()?,
         }
     }
     recorder.file.flush()?;
@@ -357,9 +367,9 @@ fn change(op: &Op) -> io::Result<()> {
         Code::Socket => place(lone_socket()?, fd),
         Code::Dup2 => dup2(efd, fd),
         Code::Close => close(fd),
-        Code::Add => epoll_ctl(efd, libc::EPOLL_CTL_ADD, fd, libc::EPOLLIN, 0),
-        Code::Mod => epoll_ctl(efd, libc::EPOLL_CTL_MOD, fd, libc::EPOLLOUT, 0),
-        Code::Del => epoll_ctl(efd, libc::EPOLL_CTL_DEL, fd, 0, 0),
+        Code::Add => epoll_ctl(efd, c::EPOLL_CTL_ADD, fd, c::EPOLLIN, 0),
+        Code::Mod => epoll_ctl(efd, c::EPOLL_CTL_MOD, fd, c::EPOLLOUT, 0),
+        Code::Del => epoll_ctl(efd, c::EPOLL_CTL_DEL, fd, 0, 0),
         _ => unreachable!(),
     }
 }
@@ -377,19 +387,19 @@ fn obey() -> io::Result<()> {
     }
 }
 
-/// What came out of an operation, as far as it is the same in each run.
+/// The outcome of an operation, as far as it is the same in each run.
 #[derive(Clone, Copy, Debug)]
 enum Outcome {
     Done,
-    /// There is no such process to be ended, or already one.
+    /// There is no such process, or already one.
     Nothing,
     Errno(i32),
     Equal,
     Unequal,
-    /// One of [`Verdict`].
-    Verdict,
+    /// Any order.
+    Ordered,
     Walked {
-        targets: u32,
+        entries: u32,
         equal: u32,
     },
 }
@@ -402,8 +412,8 @@ impl Outcome {
             Outcome::Errno(error) => [2, error as u32, 0],
             Outcome::Equal => [3, 0, 0],
             Outcome::Unequal => [4, 0, 0],
-            Outcome::Verdict => [5, 0, 0],
-            Outcome::Walked { targets, equal } => [6, targets, equal],
+            Outcome::Ordered => [5, 0, 0],
+            Outcome::Walked { entries, equal } => [6, entries, equal],
         }
     }
 }
@@ -427,47 +437,41 @@ impl Hash {
 struct Counts {
     errors: BTreeMap<i32, u64>,
     walks: u64,
-    targets: u64,
+    entries: u64,
     equal: u64,
-    /// How many targets the fullest number had.
+    /// The most entries of one fd.
     most: u32,
     checks: u64,
-    /// How many verdicts were compared with the order.
+    /// The results that were compared with the order.
     compared: u64,
 }
 
 struct Replay {
-    /// The processes that there are.
+    /// The processes, as far as they are there.
     pids: [Option<Pid>; PROCESSES],
     /// Addresses of which no slot can be read.
     unreadable: [u64; 4],
     counts: Counts,
-    rng: fastrand::Rng,
+    rng: Rng,
 }
 
 impl Replay {
     fn new() -> io::Result<Replay> {
         let size = page_size();
-        let (rights, flags) = (libc::PROT_READ, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
-        // SAFETY: Two new pages are mapped, and one of them is unmapped.
-        let page = unsafe {
-            let page = libc::mmap(ptr::null_mut(), 2 * size, rights, flags, -1, 0);
-            if page == libc::MAP_FAILED {
-                return Err(io::Error::last_os_error());
-            }
-            cvt(libc::munmap(page.byte_add(size), size))?;
-            page as u64
-        };
+        let page = map(2 * size, c::PROT_READ, c::MAP_PRIVATE)?;
+        // SAFETY: Nothing uses the page.
+        cvt(unsafe { c::munmap(page.byte_add(size).cast(), size) })?;
+        let page = page as u64;
         let end = page + size as u64;
         Ok(Replay {
             pids: [Some(getpid()), None, None, None],
             unreadable: [0, end - 4, end, u64::MAX - 4095],
             counts: Counts::default(),
-            rng: fastrand::Rng::with_seed(0),
+            rng: Rng::new(0),
         })
     }
 
-    /// The pid of a process. If it is not there, a number that none has.
+    /// The pid of a process. If it is not there, one that none has.
     fn pid(&self, process: usize) -> Pid {
         self.pids[process].unwrap_or(Pid::MAX)
     }
@@ -476,7 +480,7 @@ impl Replay {
         if self.pids[process].is_some() {
             return Ok(Outcome::Nothing);
         }
-        let [ours, theirs] = socketpair(libc::SOCK_SEQPACKET)?;
+        let [ours, theirs] = socketpair(c::SOCK_SEQPACKET)?;
         let pid = fork(|| {
             let run = || {
                 close(ours)?;
@@ -516,90 +520,88 @@ impl Replay {
         })
     }
 
-    /// The file and the target of a question.
-    fn question(&self, op: &Op) -> (FileOf, TargetOf) {
-        let (one, two) = (self.pid(op.one), self.pid(op.two));
-        let epoll = FileOf {
-            pid: two,
-            fd: op.efd,
+    /// The file and the entry of a lookup.
+    fn lookup(&self, op: &Op) -> (FileOf, EntryOf) {
+        let file_of = |process, fd| FileOf {
+            pid: self.pid(process),
+            fd,
         };
-        let target = TargetOf {
-            epoll,
+        let entry = EntryOf {
+            epoll: file_of(op.two, op.efd),
             tfd: op.tfd,
             toff: op.toff,
         };
-        (
-            FileOf {
-                pid: one,
-                fd: op.fd,
-            },
-            target,
-        )
+        (file_of(op.one, op.fd), entry)
     }
 
-    fn walk(&mut self, op: &Op) -> Outcome {
-        let (file, mut target) = self.question(op);
-        let (mut targets, mut equal) = (0, 0);
+    fn walk(&mut self, op: &Op) -> Result<Outcome, Failure> {
+        let (file, mut entry) = self.lookup(op);
+        let (mut entries, mut equal) = (0, 0);
         loop {
-            target.toff = targets;
-            match kcmp_target(file, target) {
-                Ok(verdict) => {
-                    targets += 1;
-                    equal += u32::from(verdict == Verdict::Equal);
+            entry.toff = entries;
+            let result = kcmp_entry(file, entry);
+            for _ in 0..op.toff % 3 {
+                let again = kcmp_entry(file, entry);
+                let same = format!("{again:?}") == format!("{result:?}");
+                ensure!(same, "{file:?} and {entry:?}: {result:?}, then {again:?}");
+            }
+            match result {
+                Ok(order) => {
+                    entries += 1;
+                    equal += u32::from(order.is_eq());
                 }
-                Err(e) if e.raw_os_error() == Some(libc::ENOENT) => break,
-                Err(e) => return Outcome::Errno(errno(&e)),
+                Err(e) if errno(&e) == c::ENOENT => break,
+                Err(e) => return Ok(Outcome::Errno(errno(&e))),
             }
         }
         self.counts.walks += 1;
-        self.counts.targets += u64::from(targets);
+        self.counts.entries += u64::from(entries);
         self.counts.equal += u64::from(equal);
-        self.counts.most = self.counts.most.max(targets);
-        Outcome::Walked { targets, equal }
+        self.counts.most = self.counts.most.max(entries);
+        Ok(Outcome::Walked { entries, equal })
     }
 
     fn perform(&mut self, op: &Op) -> Result<Outcome, Failure> {
-        let (file, target) = self.question(op);
+        let (file, entry) = self.lookup(op);
         let raw = |kind, address| {
-            let (one, two) = (file.pid as u64, target.epoll.pid as u64);
+            let (one, two) = (file.pid as u64, entry.epoll.pid as u64);
             match kcmp_raw(one, two, kind, file.fd as u64, address) {
-                0.. => Outcome::Verdict,
+                0.. => Outcome::Ordered,
                 error => Outcome::Errno(-error),
             }
         };
         Ok(match op.code {
             Code::Fork => self.fork(op.one)?,
-            Code::Walk => self.walk(op),
-            Code::Ask => match kcmp_target(file, target) {
-                Ok(_) => Outcome::Verdict,
+            Code::Walk => self.walk(op)?,
+            Code::Ask => match kcmp_entry(file, entry) {
+                Ok(_) => Outcome::Ordered,
                 Err(e) => Outcome::Errno(errno(&e)),
             },
-            Code::Files => match kcmp_files(file, target.epoll) {
-                Ok(Verdict::Equal) => Outcome::Equal,
+            Code::Files => match kcmp_files(file, entry.epoll) {
+                Ok(Ordering::Equal) => Outcome::Equal,
                 Ok(_) => Outcome::Unequal,
                 Err(e) => Outcome::Errno(errno(&e)),
             },
             Code::Unreadable => {
                 let bad = op.toff as usize % self.unreadable.len();
-                raw(KCMP_EPOLL_TFD, self.unreadable[bad])
+                raw(c::KCMP_EPOLL_TFD.into(), self.unreadable[bad])
             }
-            Code::NoKind => raw(u64::from(op.toff), 0),
+            Code::NoType => raw(op.toff.into(), 0),
             _ => self.change(op)?,
         })
     }
 
     // --- One order -------------------------------------------------------------------------------
 
-    /// All files of all processes, in the order of `KCMP_FILE`. Those that are the same are
-    /// together.
+    /// All files of all processes, in the order of `KCMP_FILE`. The fds of one file are together.
     fn sort_files(&self) -> Result<Vec<Vec<FileOf>>, Failure> {
         let mut order: Vec<Vec<FileOf>> = Vec::new();
         for pid in self.pids.into_iter().flatten() {
             for fd in EPOLLS.chain(SHARED).chain(SPARE) {
                 let file = FileOf { pid, fd };
                 match kcmp_files(file, file) {
-                    Ok(verdict) => ensure!(verdict == Verdict::Equal, "{file:?} is not itself"),
-                    Err(e) if e.raw_os_error() == Some(libc::EBADF) => continue,
+                    Ok(result) => ensure!(result.is_eq(), "{file:?} is not itself"),
+                    Err(e) if errno(&e) == c::EBADF => continue,
                     Err(e) => return Err(e.into()),
                 }
                 let (mut low, mut high) = (0, order.len());
@@ -607,9 +609,9 @@ impl Replay {
                 while low < high && same.is_none() {
                     let middle = (low + high) / 2;
                     match kcmp_files(file, order[middle][0])? {
-                        Verdict::Less => high = middle,
-                        Verdict::Greater => low = middle + 1,
-                        Verdict::Equal => same = Some(middle),
+                        Ordering::Less => high = middle,
+                        Ordering::Greater => low = middle + 1,
+                        Ordering::Equal => same = Some(middle),
                     }
                 }
                 match same {
@@ -621,50 +623,50 @@ impl Replay {
         Ok(order)
     }
 
-    /// Compares files with each other: three at a time, in any places.
+    /// Compares files with each other: three at a time, under any of their fds.
     fn check_files(&mut self, order: &[Vec<FileOf>]) -> Result<(), Failure> {
         for _ in 0..100 {
             let three = [(); 3].map(|()| {
-                let rank = self.rng.usize(..order.len());
-                (rank, order[rank][self.rng.usize(..order[rank].len())])
+                let rank = self.rng.below(order.len());
+                (rank, self.rng.pick(&order[rank]))
             });
             for (i, (rank, file)) in three.into_iter().enumerate() {
                 let (other_rank, other) = three[(i + 1) % 3];
-                let verdict = kcmp_files(file, other)?;
+                let result = kcmp_files(file, other)?;
                 self.counts.compared += 1;
                 ensure!(
-                    verdict == expected(rank, other_rank),
-                    "{three:?} are not in one order: {file:?} and {other:?} give {verdict:?}"
+                    result == rank.cmp(&other_rank),
+                    "{three:?} are not in one order: {file:?} and {other:?} give {result:?}"
                 );
             }
         }
         Ok(())
     }
 
-    /// Compares all files with one target. Gives the place of the file that it is, if there is one.
-    fn check_target(
+    /// Compares all files with the target file of an entry. Returns its place among them.
+    fn check_entry(
         &mut self,
         order: &[Vec<FileOf>],
-        target: TargetOf,
+        entry: EntryOf,
     ) -> Result<Option<usize>, Failure> {
-        let mut verdicts = Vec::with_capacity(order.len());
+        let mut results = Vec::with_capacity(order.len());
         for same in order {
-            let file = same[self.rng.usize(..same.len())];
-            let verdict = kcmp_target(file, target);
-            verdicts.push(verdict.map_err(|e| Failure(format!("{file:?}, {target:?}: {e}")))?);
+            let file = self.rng.pick(same);
+            let failed = |e| format!("{file:?} and {entry:?}: {e}");
+            results.push(kcmp_entry(file, entry).map_err(failed)?);
         }
         self.counts.compared += order.len() as u64;
-        let less = verdicts.iter().take_while(|&&v| v == Verdict::Less).count();
-        let found = verdicts.get(less) == Some(&Verdict::Equal);
+        let less = results.iter().take_while(|r| r.is_lt()).count();
+        let found = results.get(less) == Some(&Ordering::Equal);
         let rest = less + usize::from(found);
         ensure!(
-            verdicts[rest..].iter().all(|&v| v == Verdict::Greater),
-            "{target:?} has no place in the order: {verdicts:?}"
+            results[rest..].iter().all(|r| r.is_gt()),
+            "{entry:?} has no place in the order: {results:?}"
         );
         Ok(found.then_some(less))
     }
 
-    /// Checks that all files and all targets have their places in one order.
+    /// Checks that all files and all target files have their places in one order.
     fn check_order(&mut self) -> Result<(), Failure> {
         let order = self.sort_files()?;
         self.check_files(&order)?;
@@ -676,30 +678,27 @@ impl Replay {
             for Listed { tfd, .. } in listed {
                 let found = toffs.entry(tfd).or_default();
                 let toff = found.len() as u32;
-                let target = TargetOf { epoll, tfd, toff };
-                let place = self.check_target(&order, target)?;
+                let entry = EntryOf { epoll, tfd, toff };
+                let place = self.check_entry(&order, entry)?;
                 ensure!(
                     place.is_none() || !found.contains(&place),
-                    "{target:?} is an earlier one"
+                    "{entry:?} is an earlier one"
                 );
                 found.push(place);
             }
             for (tfd, found) in toffs {
                 for (toff, place) in (0..).zip(&found) {
-                    let target = TargetOf { epoll, tfd, toff };
+                    let entry = EntryOf { epoll, tfd, toff };
                     if let Some(rank) = *place {
-                        let verdict = kcmp_target(order[rank][0], target)?;
-                        ensure!(
-                            verdict == Verdict::Equal,
-                            "{target:?} has become {verdict:?}"
-                        );
+                        let result = kcmp_entry(order[rank][0], entry)?;
+                        ensure!(result.is_eq(), "{entry:?} has become {result:?}");
                     }
                 }
                 let toff = found.len() as u32;
-                let end = kcmp_target(epoll, TargetOf { epoll, tfd, toff });
+                let end = kcmp_entry(epoll, EntryOf { epoll, tfd, toff });
                 ensure!(
-                    end.as_ref().is_err_and(|e| errno(e) == libc::ENOENT),
-                    "{toff} targets of number {tfd} in {epoll:?}, then {end:?}"
+                    end.as_ref().is_err_and(|e| errno(e) == c::ENOENT),
+                    "{toff} entries of fd {tfd} in {epoll:?}, then {end:?}"
                 );
             }
         }
@@ -708,24 +707,12 @@ impl Replay {
     }
 }
 
-fn expected(rank: usize, other: usize) -> Verdict {
-    match rank.cmp(&other) {
-        std::cmp::Ordering::Less => Verdict::Less,
-        std::cmp::Ordering::Equal => Verdict::Equal,
-        std::cmp::Ordering::Greater => Verdict::Greater,
-    }
-}
-
-/// The targets of a file that is an epoll file.
-fn list_of_epoll(file: FileOf) -> io::Result<Option<Vec<Listed>>> {
-    let target = TargetOf {
-        epoll: file,
-        tfd: -1,
-        toff: 0,
-    };
-    match kcmp_target(file, target) {
-        Err(e) if errno(&e) == libc::EINVAL => Ok(None),
-        _ => list_targets(file).map(Some),
+/// The entries of a file that is an epoll file.
+fn list_of_epoll(epoll: FileOf) -> io::Result<Option<Vec<Listed>>> {
+    let (tfd, toff) = (-1, 0);
+    match kcmp_entry(epoll, EntryOf { epoll, tfd, toff }) {
+        Err(e) if errno(&e) == c::EINVAL => Ok(None),
+        _ => list_entries(&format!("/proc/{}/fdinfo/{}", epoll.pid, epoll.fd)).map(Some),
     }
 }
 
@@ -733,7 +720,12 @@ fn list_of_epoll(file: FileOf) -> io::Result<Option<Vec<Listed>>> {
 /// CPU takes longer than all the rest, in a guest.
 fn stay_on_one_cpu() -> io::Result<()> {
     // SAFETY: No memory is involved.
-    run_on(cvt(unsafe { libc::sched_getcpu() })? as usize)
+    let cpu = cvt(unsafe { c::sched_getcpu() })? as usize;
+    let mut mask = [0u64; 16];
+    mask[cpu / 64] = 1 << (cpu % 64);
+    let (call, len) = (c::SYS_sched_setaffinity.into(), size_of_val(&mask));
+    // SAFETY: `mask` is valid for reading.
+    cvt(unsafe { c::syscall(call, 0, len, mask.as_ptr()) } as i32).map(drop)
 }
 
 fn replay(path: &Path, shown: Option<u64>) -> Result<Done, Failure> {
@@ -748,7 +740,7 @@ fn replay(path: &Path, shown: Option<u64>) -> Result<Done, Failure> {
         let mut bytes = [[0; 8]; RECORD / 8];
         file.read_exact(bytes.as_flattened_mut())?;
         let op = Op::decode(bytes.map(u64::from_le_bytes))?;
-        let at = |failure| Failure(format!("operation {n}, {op}: {failure}"));
+        let at = |failure| format!("operation {n}, {op}: {failure}");
         let outcome = replay.perform(&op).map_err(at)?;
         let block = n / BLOCK;
         if shown == Some(block) {
@@ -768,14 +760,14 @@ fn replay(path: &Path, shown: Option<u64>) -> Result<Done, Failure> {
     }
     let counts = &replay.counts;
     println!(
-        "# {operations} operations; {} walks met {} targets, {} of them equal, at most {}",
-        counts.walks, counts.targets, counts.equal, counts.most
+        "# {operations} operations; {} walks met {} entries, {} of them equal, at most {} of one fd",
+        counts.walks, counts.entries, counts.equal, counts.most
     );
     for (error, n) in &counts.errors {
         println!("#   {n} times {}", io::Error::from_raw_os_error(*error));
     }
     println!(
-        "# {} checks of the order, {} verdicts",
+        "# {} checks of the order, {} results",
         counts.checks, counts.compared
     );
     ensure!(counts.compared > 0, "nothing was compared");
@@ -789,7 +781,7 @@ enum Task {
 
 fn parse_args(parser: &mut lexopt::Parser) -> Result<(Task, PathBuf), lexopt::Error> {
     let (mut operations, mut replay, mut path) = (None, false, None);
-    let (mut seed, mut block) = (fastrand::u64(..), None);
+    let (mut seed, mut block) = (new_seed(), None);
     while let Some(arg) = parser.next()? {
         match arg {
             Long("record") => operations = Some(parser.value()?.parse()?),
@@ -809,7 +801,7 @@ fn parse_args(parser: &mut lexopt::Parser) -> Result<(Task, PathBuf), lexopt::Er
 }
 
 fn main() -> ExitCode {
-    start(HELP, parse_args, |(task, path)| match task {
+    start_parsed(HELP, parse_args, |(task, path)| match task {
         Task::Record { operations, seed } => {
             record(operations, seed, &path)?;
             Ok(ExitCode::SUCCESS)
