@@ -6,8 +6,9 @@ use crate::error::Error;
 use crate::human;
 use crate::process::{Fd, Pid};
 use crate::progress::Progress;
+use crate::report::{Row, State};
 use crate::scene::{self, Actor};
-use crate::search::{self, Row, Selection, State};
+use crate::search::{self, Selection};
 use std::io::{self, Write};
 
 const STORY: &str = "\

@@ -5,7 +5,7 @@
 use crate::events;
 use crate::name::printable;
 use crate::process::{Place, Table};
-use crate::search::{Epoll, Report, Row, Searched, State};
+use crate::report::{Epoll, Report, Row, Searched, State};
 use crate::table::{self, Cell, Layout};
 use anstyle::{AnsiColor, Style};
 use std::io::{self, Write};

@@ -5,7 +5,7 @@
 use crate::events;
 use crate::name::device_numbers;
 use crate::process::{Fd, Pid, Place};
-use crate::search::{Epoll, Report, Row, Searched};
+use crate::report::{Epoll, Report, Row, Searched};
 use serde::Serialize;
 use std::io::{self, Write};
 

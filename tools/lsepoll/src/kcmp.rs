@@ -55,7 +55,7 @@ pub fn compare_files(a: &Place, b: &Place) -> io::Result<Ordering> {
 }
 
 /// Compares a file with the target file of an entry, in the order of [`compare_files`].
-pub fn compare_entry(file: &Place, epoll: &Place, tfd: Fd, toff: u32) -> io::Result<Ordering> {
+pub fn compare_entry(file: &Place, epoll: &Place, (tfd, toff): (Fd, u32)) -> io::Result<Ordering> {
     let slot = Slot {
         efd: epoll.fd,
         tfd,
@@ -75,18 +75,22 @@ pub fn same_table(a: Pid, b: Pid) -> io::Result<bool> {
     Ok(kcmp(a, b, KCMP_FILES, 0, 0)?.is_eq())
 }
 
-/// Whether an error says that a file, or the process that had it open, is gone or was made
-/// inaccessible, as opposed to an error that no other question can avoid.
-pub fn is_gone(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        Some(libc::EBADF | libc::ESRCH | libc::EPERM)
-    )
-}
-
 /// Whether an error says that the epoll file or the entry is gone.
 pub fn is_no_entry(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EINVAL))
+}
+
+/// Turns errors into `None` that say that a file, an entry or a process is gone, or that the process
+/// may not be inspected any more.
+pub fn ask(answer: io::Result<Ordering>) -> Result<Option<Ordering>, Error> {
+    match answer {
+        Ok(ordering) => Ok(Some(ordering)),
+        Err(e) if is_no_entry(&e) => Ok(None),
+        Err(e) => match e.raw_os_error() {
+            Some(libc::EBADF | libc::ESRCH | libc::EPERM) => Ok(None),
+            _ => Err(Error::Io("kcmp", e)),
+        },
+    }
 }
 
 /// Tries the calls that lsepoll needs on lsepoll itself.

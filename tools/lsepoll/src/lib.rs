@@ -6,6 +6,7 @@
 //! tells whether a file of a process is the one behind an entry.
 
 pub mod args;
+pub mod candidates;
 pub mod demo;
 pub mod error;
 pub mod events;
@@ -18,7 +19,9 @@ pub mod name;
 pub mod order;
 pub mod process;
 pub mod progress;
+pub mod report;
 pub mod scene;
 pub mod search;
 pub mod sockets;
 pub mod table;
+pub mod watch;

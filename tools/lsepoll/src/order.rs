@@ -5,6 +5,7 @@
 //! `slice::sort_by()` does not fit: it may panic if the order is not total. That of files which are
 //! closed and opened meanwhile is not.
 
+use std::cmp::Ordering;
 use std::collections::VecDeque;
 
 /// The answer to a comparison.
@@ -17,6 +18,16 @@ pub enum Answer {
     LeftGone,
     /// The right side is not there any more.
     RightGone,
+}
+
+impl From<Ordering> for Answer {
+    fn from(ordering: Ordering) -> Answer {
+        match ordering {
+            Ordering::Less => Answer::Less,
+            Ordering::Equal => Answer::Equal,
+            Ordering::Greater => Answer::Greater,
+        }
+    }
 }
 
 /// Items that compare equal: the places where one file is open. There is at least one.
@@ -80,10 +91,10 @@ fn merge<T, E>(
 
 /// Searches sorted items. Those that are gone are removed. `compare` has an item on its left;
 /// [`Answer::RightGone`] ends the search.
-pub fn search<'a, T, E>(
-    sorted: &'a mut Vec<Equals<T>>,
+pub fn search<T, E>(
+    sorted: &mut Vec<Equals<T>>,
     mut compare: impl FnMut(&T) -> Result<Answer, E>,
-) -> Result<Option<&'a Equals<T>>, E> {
+) -> Result<Option<&Equals<T>>, E> {
     let (mut low, mut high) = (0, sorted.len());
     while low < high {
         let middle = low + (high - low) / 2;
@@ -108,16 +119,7 @@ pub fn search<'a, T, E>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::cmp::Ordering;
     use std::convert::Infallible;
-
-    fn answer(ordering: Ordering) -> Answer {
-        match ordering {
-            Ordering::Less => Answer::Less,
-            Ordering::Equal => Answer::Equal,
-            Ordering::Greater => Answer::Greater,
-        }
-    }
 
     /// The same sequence each time.
     fn random(state: &mut u64) -> u64 {
@@ -132,7 +134,7 @@ mod tests {
             // A value, and what tells equal ones apart.
             let items: Vec<_> = (0..len).map(|i| (random(&mut state) % 300, i)).collect();
             let by_value = |a: &(u64, u64), b: &(u64, u64)| -> Result<_, Infallible> {
-                Ok(answer(a.0.cmp(&b.0)))
+                Ok(a.0.cmp(&b.0).into())
             };
             let Ok(mut sorted) = sort(items.clone(), by_value);
             assert!(sorted.windows(2).all(|w| w[0][0].0 < w[1][0].0));
@@ -156,7 +158,7 @@ mod tests {
         let items: Vec<_> = (0..10_000).map(|_| random(&mut state)).collect();
         let Ok(_) = sort(items, |a, b| -> Result<_, Infallible> {
             comparisons += 1;
-            Ok(answer(a.cmp(b)))
+            Ok(a.cmp(b).into())
         });
         // log2(10,000!) is 118,458.
         assert!(comparisons < 125_000, "{comparisons}");
@@ -171,7 +173,7 @@ mod tests {
             } else if gone(b) {
                 Answer::RightGone
             } else {
-                answer(a.cmp(b))
+                a.cmp(b).into()
             })
         });
         assert_eq!(sorted.len(), 66);
@@ -180,7 +182,7 @@ mod tests {
             let Ok(found) = search(&mut sorted, |item| -> Result<_, Infallible> {
                 Ok(match item % 2 {
                     0 => Answer::LeftGone,
-                    _ => answer(item.cmp(&value)),
+                    _ => item.cmp(&value).into(),
                 })
             });
             assert_eq!(found.is_some(), value % 3 != 0 && value % 2 != 0);

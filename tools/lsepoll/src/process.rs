@@ -176,6 +176,7 @@ fn list_process(pid: Pid, files: &mut Vec<(Place, String)>) -> io::Result<bool> 
     if stat.kernel_thread {
         return Ok(false);
     }
+    fs::read_dir(format!("/proc/{pid}/fd"))?;
     let mut tids = vec![pid];
     if stat.threads > 1 {
         for tid in numbers(&format!("/proc/{pid}/task"))? {
@@ -193,25 +194,22 @@ fn list_process(pid: Pid, files: &mut Vec<(Place, String)>) -> io::Result<bool> 
             comm: stat.comm.clone(),
             started: stat.started,
         });
-        match list_table(&table, files) {
-            Err(e) if is_not_permitted(&e) => return Err(e),
-            // A thread has ended; the others may still have files.
-            Ok(()) | Err(_) => {}
-        }
+        // A thread may have ended; the others may still have files.
+        files.extend(list_table(&table));
     }
     Ok(true)
 }
 
-fn list_table(table: &Rc<Table>, files: &mut Vec<(Place, String)>) -> io::Result<()> {
-    for fd in numbers(&format!("/proc/{}/fd", table.tid))? {
-        let place = Place {
-            table: table.clone(),
-            fd,
-        };
-        // A file that is closed meanwhile is none.
-        files.extend(place.link().map(|link| (place, link)));
-    }
-    Ok(())
+/// The files of an fd table, each with its [`Place::link`].
+pub fn list_table(table: &Rc<Table>) -> Vec<(Place, String)> {
+    let fds = numbers(&format!("/proc/{}/fd", table.tid)).unwrap_or_default();
+    let place = |fd| Place {
+        table: table.clone(),
+        fd,
+    };
+    // A file that is closed meanwhile is none.
+    let file = |place: Place| place.link().map(|link| (place, link));
+    fds.into_iter().map(place).filter_map(file).collect()
 }
 
 #[cfg(test)]

@@ -29,7 +29,8 @@ pub struct Sockets {
 impl Sockets {
     /// Protocol and addresses of a socket, if it belongs to the network namespace of a process.
     pub fn address(&mut self, pid: Pid, inode: u64) -> Option<&str> {
-        let namespace = fs::read_link(format!("/proc/{pid}/ns/net")).ok()?;
+        // Without CONFIG_NET_NS, there is no link, and only one namespace.
+        let namespace = fs::read_link(format!("/proc/{pid}/ns/net")).unwrap_or_default();
         let sockets = self
             .namespaces
             .entry(namespace)
