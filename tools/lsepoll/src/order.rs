@@ -48,9 +48,9 @@ pub fn sort<T, E>(
     Ok(Vec::new())
 }
 
-/// About how many comparisons [`sort`] takes.
-pub fn comparisons(len: usize) -> usize {
-    len * len.checked_ilog2().unwrap_or(0) as usize
+/// How many comparisons it takes to find one of so many sorted items.
+pub fn depth(len: usize) -> usize {
+    len.checked_ilog2().map_or(0, |depth| depth as usize + 1)
 }
 
 fn merge<T, E>(

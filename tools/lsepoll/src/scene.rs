@@ -37,6 +37,14 @@ pub fn delete(efd: Fd, fd: Fd) -> io::Result<()> {
     epoll_ctl(efd, libc::EPOLL_CTL_DEL, fd, 0, 0)
 }
 
+/// Takes the events that there are. Gives how many there were.
+pub fn epoll_wait(efd: Fd) -> io::Result<usize> {
+    let mut events = [libc::epoll_event { events: 0, u64: 0 }; 16];
+    let len = events.len() as libc::c_int;
+    // SAFETY: `events` is valid for writing `len` events.
+    Ok(cvt(unsafe { libc::epoll_wait(efd, events.as_mut_ptr(), len, 0) })? as usize)
+}
+
 pub fn eventfd() -> io::Result<Fd> {
     // SAFETY: No memory is involved.
     cvt(unsafe { libc::eventfd(0, 0) })

@@ -164,10 +164,30 @@ fn ask_round(
     let entries = lost.iter().map(|(_, lost)| &lost.entry);
     let mut candidates = Candidates::new(entries, listing, kinds, progress)?;
     progress.begin("searching files", lost.len());
+    let mut misses = Vec::new();
     for (index, lost) in lost {
-        let files = candidates.of(lost.entry.inode);
-        watches[index].look_elsewhere(lost, files, kinds)?;
+        let watch = &mut watches[index];
+        let entry = &lost.entry;
+        let places = candidates.search(entry, kinds, |place| watch.compare(place, entry))?;
+        misses.extend(
+            watch
+                .look_at(lost, places, kinds)?
+                .map(|miss| (index, miss)),
+        );
         progress.step();
+    }
+    for (index, miss) in misses {
+        let watch = &mut watches[index];
+        let lost = miss.lost();
+        if candidates.is_order_kept(&lost.entry, kinds)? {
+            watch.miss(miss, true);
+        } else if let Some(places) = candidates.all(&lost.entry, kinds) {
+            if let Some(miss) = watch.look_at(lost, places, kinds)? {
+                watch.miss(miss, true);
+            }
+        } else {
+            watch.miss(miss, false);
+        }
     }
     for watch in watches {
         watch.settle_elsewhere(listing, kinds);

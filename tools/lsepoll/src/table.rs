@@ -137,7 +137,9 @@ fn break_lines(text: &str, width: usize) -> Vec<&str> {
         lines.push(&rest[..fits]);
         rest = rest[fits..].trim_start();
     }
-    lines.push(rest);
+    if !rest.is_empty() || lines.is_empty() {
+        lines.push(rest);
+    }
     lines
 }
 

@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::fdinfo::{self, Entry};
 use crate::kcmp::{self, ask};
 use crate::name::{self, Kinds};
-use crate::order::{self, Answer};
+use crate::order::Answer;
 use crate::process::{self, Fd, Listing, Place};
 use crate::report::{Epoll, Row, State};
 use std::cmp::Ordering;
@@ -30,12 +30,21 @@ pub struct Lost {
 }
 
 /// An entry whose target file was not found in its process.
-struct Miss {
+pub struct Miss {
     row: Row,
-    /// How often, without anything that contradicts.
+    /// How often, for sure, and without anything that contradicts.
     count: u32,
-    /// Whether no fd of the process referred to the file a moment before.
+    /// Whether all that was listed of the process was still there.
     is_home_quiet: bool,
+}
+
+impl Miss {
+    pub fn lost(&self) -> Lost {
+        Lost {
+            entry: self.row.entry.clone(),
+            stale: self.row.stale.clone(),
+        }
+    }
 }
 
 type Key = (Fd, u32);
@@ -159,33 +168,32 @@ impl Watch {
         Ok(Some(Lost { entry, stale }))
     }
 
-    /// Looks for the target file of an entry in sorted files.
-    pub fn look_elsewhere<'a>(
+    /// Compares a file with the target file of an entry, for a search.
+    pub fn compare(&self, place: &Place, entry: &Entry) -> Result<Answer, Error> {
+        match kcmp::compare_entry(place, self.home(), entry.key()) {
+            Err(e) if kcmp::is_no_entry(&e) => Ok(Answer::RightGone),
+            answer => Ok(ask(answer)?.map_or(Answer::LeftGone, Answer::from)),
+        }
+    }
+
+    /// Looks for the target file of an entry at some places.
+    pub fn look_at(
         &mut self,
         Lost { entry, stale }: Lost,
-        files: impl Iterator<Item = &'a mut Vec<Vec<Place>>>,
+        candidates: Vec<Place>,
         kinds: &Kinds,
-    ) -> Result<(), Error> {
-        let mut candidates = Vec::new();
-        for files in files {
-            let found = order::search(files, |place| {
-                match kcmp::compare_entry(place, self.home(), entry.key()) {
-                    Err(e) if kcmp::is_no_entry(&e) => Ok(Answer::RightGone),
-                    answer => Ok(ask(answer)?.map_or(Answer::LeftGone, Answer::from)),
-                }
-            })?;
-            candidates.extend(found.into_iter().flatten().cloned());
-        }
-
+    ) -> Result<Option<Miss>, Error> {
         let mut file = kinds.name_of_target(&entry);
         let mut places = Vec::new();
         let mut is_home_quiet = true;
         for place in candidates {
-            if let Some(Seen::Target(name)) = self.look(&place, &entry)? {
-                file = name;
-                places.push(place);
-            } else {
-                is_home_quiet &= !self.is_home(&place);
+            match self.look(&place, &entry)? {
+                Some(Seen::Target(name)) => {
+                    file = name;
+                    places.push(place);
+                }
+                Some(Seen::OtherFile(_)) => {}
+                Some(Seen::Closed) | None => is_home_quiet &= !self.is_home(&place),
             }
         }
         let is_in_place = |place: &Place| self.is_home(place) && place.fd == entry.tfd;
@@ -209,28 +217,28 @@ impl Watch {
         };
         if matches!(state, State::InPlace | State::Moved) {
             self.rows.insert(row.entry.key(), row);
-        } else {
-            self.miss(row, is_home_quiet);
+            return Ok(None);
         }
-        Ok(())
+        Ok(Some(Miss {
+            row,
+            count: 1,
+            is_home_quiet,
+        }))
     }
 
-    fn miss(&mut self, row: Row, is_home_quiet: bool) {
-        let before = self.misses.remove(&row.entry.key());
-        let count = match before {
-            // It was found before: so it was somewhere.
-            Some(before) if (before.row.state, row.state) == (State::Elsewhere, State::Nowhere) => {
-                0
+    /// Remembers a miss. `is_sure` says whether the file can only have been missed because it moved
+    /// meanwhile.
+    pub fn miss(&mut self, mut miss: Miss, is_sure: bool) {
+        let key = miss.row.entry.key();
+        miss.count = u32::from(is_sure);
+        miss.is_home_quiet &= is_sure;
+        if let Some(before) = self.misses.remove(&key) {
+            // A file that was somewhere before is not nowhere, but moves.
+            if before.row.state == miss.row.state || miss.row.state == State::Elsewhere {
+                miss.count += before.count;
             }
-            Some(before) => before.count,
-            None => 0,
-        };
-        let miss = Miss {
-            row,
-            count: count + 1,
-            is_home_quiet,
-        };
-        self.misses.insert(miss.row.entry.key(), miss);
+        }
+        self.misses.insert(key, miss);
     }
 
     /// Settles entries whose files are elsewhere, unless they may be in their process, too: a file
