@@ -118,21 +118,21 @@ fn process(table: &Table) -> String {
 
 /// Names places. The table that is home is not named.
 fn places(places: &[Place], home: &Table, limit: usize) -> String {
-    let tables = places.chunk_by(|a, b| a.table.tid == b.table.tid);
-    let mut named: Vec<_> = (tables.clone().take(limit))
-        .map(|places| {
-            let table = &places[0].table;
-            let fds: Vec<_> = places.iter().map(|place| place.fd.to_string()).collect();
-            if table.tid == home.tid {
-                format!("fd {}", fds.join(", "))
-            } else {
-                format!("{} fd {}", process(table), fds.join(", "))
-            }
-        })
-        .collect();
-    match tables.count().saturating_sub(limit) {
-        0 => {}
-        more => named.push(format!("{} more", count(more, "process", "processes"))),
+    let tables: Vec<_> = (places.chunk_by(|a, b| a.table.tid == b.table.tid)).collect();
+    let mut named = Vec::new();
+    for places in tables.iter().take(limit) {
+        let table = &places[0].table;
+        let fds: Vec<_> = places.iter().map(|place| place.fd.to_string()).collect();
+        let fds = fds.join(", ");
+        named.push(if table.tid == home.tid {
+            format!("fd {fds}")
+        } else {
+            format!("{} fd {fds}", process(table))
+        });
+    }
+    if tables.len() > limit {
+        let more = count(tables.len() - limit, "process", "processes");
+        named.push(format!("{more} more"));
     }
     named.join("; ")
 }

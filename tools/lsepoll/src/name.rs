@@ -69,6 +69,7 @@ pub fn inode(place: &Place, link: &str) -> Option<u64> {
 }
 
 /// The file systems of files that have no path.
+#[derive(Clone, Copy)]
 pub struct Kinds {
     sockets: u32,
     pipes: u32,

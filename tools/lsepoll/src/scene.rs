@@ -170,8 +170,11 @@ impl Actor {
         let pid = cvt(unsafe { libc::fork() })?;
         if pid == 0 {
             let result = close(ours).and_then(|()| play(comm, theirs, setup));
-            if let Err(e) = result {
-                eprintln!("{comm}: {e}");
+            match result {
+                // The parent has ended: there is nobody to tell.
+                Err(e) if e.kind() == ErrorKind::BrokenPipe => {}
+                Err(e) => eprintln!("{comm}: {e}"),
+                Ok(()) => {}
             }
             exit_at_once(1);
         }

@@ -55,16 +55,16 @@ pub fn search(selection: &Selection, progress: &mut Progress) -> Result<Report, 
     };
 
     let mut listing = process::list(own)?;
-    let mut watches = watches(selection, &listing)?;
+    let mut watches = watches(selection, &listing, kinds)?;
     if watches.is_empty() {
         explain(selection, &listing)?;
     }
-    update(&mut watches)?;
+    update(&mut watches, Watch::update)?;
     let mut rounds = 0;
     loop {
         rounds += 1;
         ask_round(&mut watches, &listing, &kinds, progress)?;
-        update(&mut watches)?;
+        update(&mut watches, Watch::confirm)?;
         if rounds == ROUNDS || watches.iter().all(|watch| watch.unsettled().is_empty()) {
             break;
         }
@@ -73,7 +73,7 @@ pub fn search(selection: &Selection, progress: &mut Progress) -> Result<Report, 
 
     let mut epolls = Vec::new();
     for watch in watches {
-        epolls.push(watch.finish(rounds, &kinds)?);
+        epolls.push(watch.finish(rounds)?);
     }
     add_addresses(&mut epolls);
     Ok(Report {
@@ -89,7 +89,7 @@ pub fn search(selection: &Selection, progress: &mut Progress) -> Result<Report, 
 }
 
 /// The epoll files that are selected.
-fn watches(selection: &Selection, listing: &Listing) -> Result<Vec<Watch>, Error> {
+fn watches(selection: &Selection, listing: &Listing, kinds: Kinds) -> Result<Vec<Watch>, Error> {
     let epolls = (listing.files.iter())
         .filter(|(_, link)| link == EPOLL_LINK)
         .map(|(place, _)| place.clone());
@@ -104,7 +104,7 @@ fn watches(selection: &Selection, listing: &Listing) -> Result<Vec<Watch>, Error
         });
         let home = holders.remove(0);
         if selection.has(&home) {
-            watches.push(Watch::new(home, holders));
+            watches.push(Watch::new(home, holders, kinds));
         }
     }
     watches.sort_by_key(|watch| {
@@ -130,9 +130,12 @@ fn explain(selection: &Selection, listing: &Listing) -> Result<(), Error> {
 }
 
 /// Updates all epoll files, and drops those that are gone.
-fn update(watches: &mut Vec<Watch>) -> Result<(), Error> {
+fn update(
+    watches: &mut Vec<Watch>,
+    update: impl Fn(&mut Watch) -> Result<bool, Error>,
+) -> Result<(), Error> {
     for mut watch in std::mem::take(watches) {
-        if watch.update()? {
+        if update(&mut watch)? {
             watches.push(watch);
         }
     }
@@ -169,11 +172,7 @@ fn ask_round(
         let watch = &mut watches[index];
         let entry = &lost.entry;
         let places = candidates.search(entry, kinds, |place| watch.compare(place, entry))?;
-        misses.extend(
-            watch
-                .look_at(lost, places, kinds)?
-                .map(|miss| (index, miss)),
-        );
+        misses.extend(watch.look_at(lost, places)?.map(|miss| (index, miss)));
         progress.step();
     }
     for (index, miss) in misses {
@@ -182,7 +181,7 @@ fn ask_round(
         if candidates.is_order_kept(&lost.entry, kinds)? {
             watch.miss(miss, true);
         } else if let Some(places) = candidates.all(&lost.entry, kinds) {
-            if let Some(miss) = watch.look_at(lost, places, kinds)? {
+            if let Some(miss) = watch.look_at(lost, places)? {
                 watch.miss(miss, true);
             }
         } else {
@@ -190,7 +189,7 @@ fn ask_round(
         }
     }
     for watch in watches {
-        watch.settle_elsewhere(listing, kinds);
+        watch.settle_elsewhere(listing);
     }
     Ok(())
 }

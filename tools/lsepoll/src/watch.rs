@@ -15,6 +15,9 @@ use std::collections::{HashMap, HashSet};
 /// How often to list the fd table of a process again before a file is said to be only elsewhere.
 const LISTINGS: u32 = 6;
 
+/// About how many lines of fdinfo to read again to confirm rows.
+const CONFIRMED: usize = 30_000;
+
 /// What is at an fd, compared with a target file.
 enum Seen {
     Target(String),
@@ -55,17 +58,22 @@ pub struct Watch {
     entries: Vec<Entry>,
     /// The entries that are settled.
     rows: HashMap<Key, Row>,
+    /// Those of them to look at again: /proc does not tell one target file from another.
+    unconfirmed: Vec<Key>,
     misses: HashMap<Key, Miss>,
+    kinds: Kinds,
 }
 
 impl Watch {
     /// `home` is the place from which the entries are seen.
-    pub fn new(home: Place, others: impl IntoIterator<Item = Place>) -> Watch {
+    pub fn new(home: Place, others: impl IntoIterator<Item = Place>, kinds: Kinds) -> Watch {
         Watch {
             holders: [home].into_iter().chain(others).collect(),
             entries: Vec::new(),
             rows: HashMap::new(),
+            unconfirmed: Vec::new(),
             misses: HashMap::new(),
+            kinds,
         }
     }
 
@@ -111,6 +119,49 @@ impl Watch {
         self.misses.retain(|(tfd, _), _| known.contains(tfd));
         self.entries = entries;
         Ok(true)
+    }
+
+    /// Looks again at what has been settled since the last time: entries that come and go quickly
+    /// may happen to be the same as before, and not to be the ones that kcmp(2) was asked about.
+    ///
+    /// Returns false if the epoll file is gone.
+    pub fn confirm(&mut self) -> Result<bool, Error> {
+        // Reading a long list takes so long that a few times are as good.
+        let often = CONFIRMED / (self.entries.len() + 1);
+        for n in 0..often.clamp(3, 20) {
+            if !self.update()? {
+                return Ok(false);
+            }
+            if n < often.min(3) {
+                self.look_again()?;
+            }
+        }
+        self.unconfirmed.clear();
+        self.update()
+    }
+
+    fn look_again(&mut self) -> Result<(), Error> {
+        for key in &self.unconfirmed {
+            let Some(row) = self.rows.get(key) else {
+                continue;
+            };
+            match self.look(&row.places[0], &row.entry)? {
+                Some(Seen::Target(name)) if name == row.file => {}
+                _ => drop(self.rows.remove(key)),
+            }
+        }
+        Ok(())
+    }
+
+    fn settle(&mut self, row: Row) {
+        let key = row.entry.key();
+        if !self.kinds.is_inode_in_link(&row.entry) {
+            self.unconfirmed.push(key);
+        } else if name::inode_in_link(&row.file) != Some(row.entry.inode) {
+            // The answer was about another entry.
+            return;
+        }
+        self.rows.insert(key, row);
     }
 
     /// Drops the holders that have another file by now.
@@ -161,7 +212,7 @@ impl Watch {
                     places: vec![place],
                     entry,
                 };
-                self.rows.insert(row.entry.key(), row);
+                self.settle(row);
                 return Ok(None);
             }
         };
@@ -181,9 +232,8 @@ impl Watch {
         &mut self,
         Lost { entry, stale }: Lost,
         candidates: Vec<Place>,
-        kinds: &Kinds,
     ) -> Result<Option<Miss>, Error> {
-        let mut file = kinds.name_of_target(&entry);
+        let mut file = self.kinds.name_of_target(&entry);
         let mut places = Vec::new();
         let mut is_home_quiet = true;
         for place in candidates {
@@ -216,7 +266,7 @@ impl Watch {
             entry,
         };
         if matches!(state, State::InPlace | State::Moved) {
-            self.rows.insert(row.entry.key(), row);
+            self.settle(row);
             return Ok(None);
         }
         Ok(Some(Miss {
@@ -243,7 +293,7 @@ impl Watch {
 
     /// Settles entries whose files are elsewhere, unless they may be in their process, too: a file
     /// that moved from fd to fd may have escaped the listing.
-    pub fn settle_elsewhere(&mut self, listing: &Listing, kinds: &Kinds) {
+    pub fn settle_elsewhere(&mut self, listing: &Listing) {
         let is_elsewhere = |miss: &Miss| miss.row.state == State::Elsewhere && miss.is_home_quiet;
         if !self.misses.values().any(is_elsewhere) {
             return;
@@ -264,19 +314,17 @@ impl Watch {
 
         let is_settled = |miss: &Miss| {
             let entry = &miss.row.entry;
-            let inode = kinds.is_inode_in_link(entry).then_some(entry.inode);
+            let inode = self.kinds.is_inode_in_link(entry).then_some(entry.inode);
             is_elsewhere(miss) && !restless.contains(&inode)
         };
-        self.misses.retain(|key, miss| {
-            let is_settled = is_settled(miss);
-            if is_settled {
-                self.rows.insert(*key, miss.row.clone());
-            }
-            !is_settled
-        });
+        let (settled, misses) = (self.misses.drain()).partition(|(_, miss)| is_settled(miss));
+        self.misses = misses;
+        for (_, miss) in settled as HashMap<Key, Miss> {
+            self.settle(miss.row);
+        }
     }
 
-    pub fn finish(mut self, rounds: u32, kinds: &Kinds) -> Result<Epoll, Error> {
+    pub fn finish(mut self, rounds: u32) -> Result<Epoll, Error> {
         self.drop_other_holders()?;
         let mut rows = Vec::new();
         for entry in self.entries {
@@ -288,7 +336,7 @@ impl Watch {
                 Some(row) => Row { entry, ..row },
                 None => Row {
                     state: State::Unsettled,
-                    file: kinds.name_of_target(&entry),
+                    file: self.kinds.name_of_target(&entry),
                     stale: None,
                     places: Vec::new(),
                     entry,

@@ -75,10 +75,10 @@ pub fn calls() -> Outcome {
     }
 
     println!("# {entries} entries in place: {in_place} calls, moved: {moved} calls");
-    // One for each entry. Others are for processes that happen to run.
+    // One for each entry, and two to confirm it. A few are for processes that happen to run.
     let entries = entries as u64;
-    same(in_place <= entries + 1000, true)?;
-    // One for each entry, to sort, to search, and one for each that was found.
+    same(in_place < 3 * entries + 1000, true)?;
+    // The same, to sort, to search, and one for each that was found.
     let limit = 350_000 * entries / 10_000;
     same(moved < limit, true)
 }

@@ -7,6 +7,7 @@ use crate::schema;
 use crate::tap::{Outcome, contains, same, skip};
 use crate::ways::{A, EPOLL, add_eventfd, create};
 use lsepoll::scene::{self, Actor};
+use lsepoll::{kcmp, process};
 use std::error::Error;
 use std::fs::{self, File, Permissions};
 use std::io;
@@ -88,6 +89,14 @@ fn run_without(
     }
 }
 
+/// Runs lsepoll on a kernel that has not what it needs.
+pub fn unsupported_kernel() -> Outcome {
+    match kcmp::probe(process::own_pid()?) {
+        Err(e) => run(&[])?.fails_with(&format!("lsepoll: {e}\n")),
+        Ok(()) => skip("this kernel is supported"),
+    }
+}
+
 pub fn no_kcmp() -> Outcome {
     run_without(libc::SYS_kcmp, None, libc::ENOSYS)?.fails_with("build it with CONFIG_KCMP=y")
 }
@@ -123,6 +132,17 @@ fn unshare_mounts(more: libc::c_int) -> io::Result<()> {
     }
 }
 
+/// Skips a test that changes mounts where this cannot be done.
+fn need_mounts() -> Outcome {
+    if !is_root() {
+        return skip("needs root");
+    }
+    match Actor::start("mounts", || unshare_mounts(libc::CLONE_NEWPID).map(|()| 0)) {
+        Err(_) => skip("mounts cannot be changed here"),
+        Ok(_) => Ok(()),
+    }
+}
+
 fn mount_proc(options: &std::ffi::CStr) -> io::Result<()> {
     let (name, path) = (c"proc".as_ptr(), c"/proc".as_ptr());
     // SAFETY: The strings are valid for the duration of the call.
@@ -130,17 +150,14 @@ fn mount_proc(options: &std::ffi::CStr) -> io::Result<()> {
 }
 
 pub fn no_proc() -> Outcome {
-    if !is_root() {
-        return skip("needs root");
-    }
+    need_mounts()?;
     let mut command = command(&program(), &[]);
     // SAFETY: This process has no threads: the child may do anything.
     unsafe {
         command.pre_exec(|| {
             unshare_mounts(0)?;
-            // Whatever is mounted there.
-            while libc::umount2(c"/proc".as_ptr(), libc::MNT_DETACH) == 0 {}
-            Ok(())
+            let (name, path) = (c"tmpfs".as_ptr(), c"/proc".as_ptr());
+            cvt(libc::mount(name, path, name, 0, std::ptr::null()))
         });
     }
     run_as(command)?.fails_with("/proc is not mounted")
@@ -175,9 +192,7 @@ fn run_in_namespace(
     args: &[&str],
     prepare: impl Fn() -> io::Result<()>,
 ) -> Result<Ran, Box<dyn Error>> {
-    if !is_root() {
-        return skip("needs root");
-    }
+    need_mounts()?;
     let lsepoll = ForAnybody::new()?;
     let path = std::env::temp_dir().join(format!("lsepoll-out-{}", std::process::id()));
     let out = File::create(&path)?;
@@ -285,8 +300,7 @@ fn nobody(setup: impl FnOnce() -> io::Result<()>) -> io::Result<Actor> {
 
 pub fn unprivileged() -> Outcome {
     if !is_root() {
-        // Then all tests are this one.
-        return Ok(());
+        return skip("all tests are unprivileged");
     }
     let lsepoll = ForAnybody::new()?;
     same(lsepoll.run_as_nobody(&["--demo"])?.status, Some(0))?;

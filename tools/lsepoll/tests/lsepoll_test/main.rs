@@ -14,8 +14,12 @@ mod schema;
 mod tap;
 mod ways;
 
+use ::lsepoll::{kcmp, process};
 use std::process::ExitCode;
 use tap::Test;
+
+/// What there is to test on a kernel without kcmp(2) or epoll(7).
+const UNSUPPORTED: &[(&str, Test)] = &[("unsupported_kernel", errors::unsupported_kernel)];
 
 const TESTS: &[(&str, Test)] = &[
     ("demo", output::demo),
@@ -70,6 +74,8 @@ fn main() -> ExitCode {
     // From cargo test come names of tests, too.
     let names: Vec<&String> = args.iter().filter(|arg| !arg.starts_with('-')).collect();
     let is_named = |name: &str| names.is_empty() || names.iter().any(|n| name.contains(n.as_str()));
-    let tests: Vec<_> = TESTS.iter().filter(|(name, _)| is_named(name)).collect();
+    let is_supported = process::own_pid().and_then(kcmp::probe).is_ok();
+    let tests = if is_supported { TESTS } else { UNSUPPORTED };
+    let tests: Vec<_> = tests.iter().filter(|(name, _)| is_named(name)).collect();
     tap::run(&tests)
 }
