@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
 #
-# KCMP_EPOLL_TFD in Rust: see README.md. What the targets do is in scripts/.
+# See README.md. Each target is a script of the same name in scripts/.
 
 ARCH ?= x86_64
+KIND ?= rust
 
 # LINUX: the user's own kernel tree; STEPS, SEED, TESTS: of the tests; MAX: of the
 # benchmark.
@@ -14,84 +15,71 @@ GUESTS := um:kunit x86_64:rust x86_64:c x86_64:base arm64:rust
 
 .PHONY: help
 help:
-	@echo 'KCMP_EPOLL_TFD in Rust: a patch series for Linux'
+	@echo 'KCMP_EPOLL_TFD of kcmp(2), exact and fast: three patch series for Linux'
 	@echo
-	@echo '  make run       build a kernel with the series, boot it under virtme-ng, and let'
-	@echo '                 a program in it find the files behind an epoll set'
-	@echo '  make test      all tests, in x86_64 and arm64 guests'
-	@echo '  make kunit     the tests inside the kernel, in um, x86_64 and arm64 kernels'
-	@echo '  make test-debug'
-	@echo '                 what is too long for that: debug kernels, races, fuzzing, faults'
-	@echo '  make test-bugs put bugs into the code, and see that the tests find them'
-	@echo '  make bisect-check'
-	@echo '                 build, boot and test each commit of the series by itself'
-	@echo '  make bench     count the instructions of calls, on three kernels side by side'
-	@echo '  make check     formatting, lint, documentation and spelling of all that is here'
-	@echo '  make shell     a shell in a guest with the series'
-	@echo '  make series    write the series as mails to build/series/, and who is to get them'
-	@echo '  make setup     only install what is missing, and fetch the base kernel'
-	@echo '  make clean     remove build/'
-	@echo '  make distclean remove the cache as well: kernels, tools, sources'
+	@echo '  make run           build a kernel with the series, boot it in a guest, and'
+	@echo '                     see which files an epoll instance really watches'
+	@echo '  make test          all tests, in x86_64 and arm64 guests'
+	@echo '  make check         checkpatch, clippy, sparse, spelling and the like'
+	@echo '  make series        write the series as mails to build/series/'
+	@echo '  make shell         a shell in a guest with the series'
 	@echo
-	@echo '  ARCH=arm64     for run, bench and shell: another architecture'
-	@echo '  LINUX=path     use this kernel tree instead of fetching one'
-	@echo '  GUESTS=...     for test: one or more of ARCH:KIND, KIND being rust, c, base or kunit'
-	@echo '                 (default: $(GUESTS))'
-	@echo '  PARTS=...      for test-debug: one or more of suite, churn, race, fuzz, replay,'
-	@echo '                 faults, criu, kunit (default: all of them)'
-	@echo '  TESTS=...      for test: see scripts/in-guest.sh (default: all of them)'
-	@echo '  COMMITS=...    for bisect-check: the numbers of some commits (default: all of them)'
-	@echo '  BUGS=...       for test-bugs: see Documentation/bugs/ (default: all of them)'
-	@echo '  STEPS=N SEED=N for test: length of the model-based test; seed of all tests'
-	@echo '  MAX=N          for bench: the largest number of targets (default: 1000000)'
+	@echo '  make kunit         the tests inside the kernel, on um, x86_64 and arm64'
+	@echo '  make test-debug    the long tests: KASAN, KCSAN, races, faults, CRIU'
+	@echo '  make test-bugs     put bugs into the kernel, and see the tests fail'
+	@echo '  make bisect-check  build, boot and test each commit'
+	@echo '  make bench         count the instructions of each call'
 	@echo
-	@echo 'Everything is set up on the way. It takes about 8 GB in the cache directory'
-	@echo '(XDG_CACHE_HOME or ~/.cache), and the first time about half an hour.'
+	@echo '  make clean         remove build/; make distclean: the cache, too'
+	@echo '  make help-all      all targets and variables'
+	@echo
+	@echo 'Everything is set up on the way. It takes about 10 GB in XDG_CACHE_HOME or'
+	@echo '~/.cache, and the first time about half an hour.'
 
-.PHONY: setup kernel run test kunit test-debug test-bugs bisect-check bench shell check series clean distclean
-setup:
-	@scripts/setup.sh $(ARCH)
+.PHONY: help-all
+help-all: help
+	@echo
+	@echo '  make setup         only install what is missing, and fetch the base kernel'
+	@echo
+	@echo '  LINUX=path         use this kernel tree instead of fetching one'
+	@echo '  ARCH=arm64         for setup, run, shell and bench (default: x86_64)'
+	@echo '  KIND=...           for shell: the kind of kernel (default: rust)'
+	@echo '  GUESTS=...         for test: one or more of ARCH:KIND, KIND being base, kcmp,'
+	@echo '                     c, rust or kunit'
+	@echo '                     ($(GUESTS))'
+	@echo '  TESTS=...          for test: see scripts/guest/tests.sh (default: all)'
+	@echo '  STEPS=N SEED=N     for test: length of the model-based test; seed of all tests'
+	@echo '  PARTS=...          for test-debug: one or more of suite, churn, race, fuzz,'
+	@echo '                     replay, faults, criu, others, kunit (default: all)'
+	@echo '  BUGS=...           for test-bugs: see kselftest/bugs/ (default: all)'
+	@echo '  COMMITS=...        for bisect-check: numbers of commits, from 1 (default: all)'
+	@echo '  MAX=N              for bench: the largest number of entries (default: 1000000)'
 
-kernel: setup
-	@scripts/trees.sh series
-	@scripts/root.sh $(ARCH) rust
-	@scripts/programs.sh $(ARCH)
-	@scripts/kernel.sh $(ARCH) rust
+.PHONY: setup run shell test kunit test-debug test-bugs bisect-check bench check series
+setup run bench:
+	@scripts/$@.sh $(ARCH)
 
-run: kernel
-	@scripts/guest.sh $(ARCH) rust 120 build/results/run-$(ARCH).console \
-		/mnt/kcmp_epoll_where --story
+shell:
+	@scripts/$@.sh $(ARCH) $(KIND)
 
 test:
-	@scripts/test.sh $(GUESTS)
-
-kunit:
-	@scripts/test.sh um:kunit x86_64:kunit arm64:kunit
+	@scripts/$@.sh $(GUESTS)
 
 test-debug:
-	@scripts/test-debug.sh $(PARTS)
+	@scripts/$@.sh $(PARTS)
 
 test-bugs:
-	@scripts/test-bugs.sh $(BUGS)
+	@scripts/$@.sh $(BUGS)
 
 bisect-check:
-	@scripts/bisect-check.sh $(COMMITS)
+	@scripts/$@.sh $(COMMITS)
 
-bench:
-	@scripts/bench.sh $(ARCH)
+kunit check series:
+	@scripts/$@.sh
 
-shell: kernel
-	@scripts/guest.sh $(ARCH) rust 0 build/results/shell-$(ARCH).console
-
-check:
-	@scripts/check.sh
-
-series: setup
-	@scripts/trees.sh series
-	@scripts/mails.sh
-
+.PHONY: clean distclean
 clean:
-	rm -rf build kselftest/rust/target kselftest/rust/Cargo.lock
+	rm -rf build tools/target
 
 distclean: clean
 	rm -rf "$${XDG_CACHE_HOME:-$$HOME/.cache}/kcmp-epoll-tfd"

@@ -1,55 +1,22 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# bisect-check.sh [N...]: build each commit of the series, or only the N-th ones, for
+# bisect-check.sh [N...]: build each commit of all series, or only the N-th ones, for
 # x86_64 and arm64, with Rust and without, the last one also without epoll and without
-# kcmp; boot each kernel, and run the tests that the series has by then. Fails if one
+# kcmp; boot each kernel, and run the tests that the series have by then. Fails if one
 # does not build, if a compiler warns about a file of the series, and if a test fails.
 
-# shellcheck source=scripts/lib.sh
-. "$(dirname "$0")/lib.sh"
-export KCMP_TREE=bisect
-# shellcheck source=scripts/tree.sh
-. "$scripts/tree.sh"
-# shellcheck source=scripts/testing.sh
-. "$scripts/testing.sh"
+. "$(dirname "$0")/lib/common.sh"
 
 archs=(x86_64 arm64)
 # Each runs dozens of times.
-parts="kcmp tfd model=1000 fuzz=20000 replay=2000 faults where example"
-
-make_tree() {
-	[ -e "$series_tree/.git" ] && return
-	rm -rf "$series_tree"
-	git -C "$base_tree" worktree prune
-	git -C "$base_tree" worktree add -q --force --detach "$series_tree" "${commits[0]}"
-}
-
-# What has not changed from one commit to the next is not built again.
-check_out() {
-	git -C "$series_tree" reset -q --hard
-	git -C "$series_tree" checkout -q --detach "$1"
-}
-
-# The parts whose programs are there.
-parts_there() {
-	local part name
-	for part in $parts; do
-		name=${part%=*}
-		case $name in
-		kcmp | example) name=kcmp_${name/kcmp/test} ;;
-		replay | where) name=kcmp_epoll_$name ;;
-		*) name=kcmp_epoll_${name}_test ;;
-		esac
-		[ ! -x "$build/guest/$1/$name" ] || echo "$part"
-	done
-}
+parts="if-there kcmp tfd tfd32 model=1000 fuzz=20000 replay=2000 faults lsepoll example"
 
 # A kernel that was built with a warning is built anew the next time, to warn again.
 refuse_warnings() {
 	local arch=$1 kind=$2
 	our_findings "$build/log/kernel-$arch-$kind.log" >&2 && return
-	rm -rf "$series_tree/build-$arch-$kind"
+	rm -rf "$only_tree/build-$arch-$kind"
 	die "commit $number warns, with $kind on $arch"
 }
 
@@ -57,12 +24,13 @@ refuse_warnings() {
 check_commit() {
 	local arch kind tests
 	for arch in "${archs[@]}"; do
-		"$scripts/programs.sh" "$arch"
+		build_programs "$arch"
 		for kind; do
 			case $kind in
 			no[ek]*) tests=tfd ;;
-			*) tests=$(parts_there "$arch") ;;
+			*) tests=$parts ;;
 			esac
+			[ "$arch" = x86_64 ] || tests=${tests/tfd32 /}
 			# shellcheck disable=SC2086 # these are words
 			test_in_guest "bisect-$number-$arch-$kind" "$arch:$kind" $tests
 			refuse_warnings "$arch" "$kind"
@@ -71,10 +39,10 @@ check_commit() {
 }
 
 lock_cache
-"$scripts/setup.sh" "${archs[@]}"
-KCMP_TREE='' "$scripts/trees.sh" series
+set_up "${archs[@]}"
+make_series_trees
 for arch in "${archs[@]}"; do
-	"$scripts/root.sh" "$arch" rust
+	fetch_root "$arch" rust
 done
 mapfile -t commits < <(series_commits)
 last=${#commits[@]}
@@ -82,18 +50,19 @@ last=${#commits[@]}
 [ $# -gt 0 ] || set -- $(seq "$last")
 for number; do
 	seq "$last" | grep -qxF -- "$number" ||
-		die "the series has no commit '$number': COMMITS are numbers from 1 to $last"
+		die "the series have no commit '$number': COMMITS are numbers from 1 to $last"
 done
 
 mkdir -p "$results"
-make_tree
+only_tree=$trees/bisect
 for number; do
 	commit=${commits[number - 1]}
 	label="commit $number, "
 	say "commit $number of $last: $(git -C "$base_tree" log -1 --format=%s "$commit")"
-	check_out "$commit"
-	kinds=(norust c)
-	[ ! -e "$series_tree/kernel/kcmp_epoll.rs" ] || kinds=(norust rust)
+	# What has not changed from one commit to the next is not built again.
+	check_out "$only_tree" "$commit"
+	kinds=(norust rust-off)
+	[ ! -e "$only_tree/kernel/kcmp_epoll.rs" ] || kinds=(norust rust)
 	[ "$number" -ne "$last" ] || kinds+=(noepoll nokcmp)
 	check_commit "${kinds[@]}"
 done

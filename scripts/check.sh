@@ -4,28 +4,14 @@
 # check.sh: formatting and lint of all that is here, with the kernel's own tools where
 # it has one.
 
-# shellcheck source=scripts/lib.sh
-. "$(dirname "$0")/lib.sh"
-# shellcheck source=scripts/tree.sh
-. "$scripts/tree.sh"
-# shellcheck source=scripts/toolchain.sh
-. "$scripts/toolchain.sh"
-# shellcheck source=scripts/packages.sh
-. "$scripts/packages.sh"
-# shellcheck source=scripts/check-text.sh
-. "$scripts/check-text.sh"
-# shellcheck source=scripts/check-kernel.sh
-. "$scripts/check-kernel.sh"
+. "$(dirname "$0")/lib/common.sh"
+. "$lib/checks.sh"
 
 python=$cache/check-python
 
 install_tools() {
-	local tool missing=()
-	for tool in shellcheck sparse; do
-		type -P $tool >/dev/null || missing+=("$tool")
-	done
-	[ ${#missing[@]} -eq 0 ] || install_packages "${missing[@]}"
-
+	local tool
+	install_for shellcheck:shellcheck sparse:sparse
 	for tool in rustfmt clippy-driver rustdoc; do
 		type -P $tool >/dev/null && $tool --version >/dev/null 2>&1 && continue
 		[ "$(type -P rustc)" = /usr/bin/rustc ] ||
@@ -39,25 +25,26 @@ install_tools() {
 }
 
 lock_cache
-"$scripts/setup.sh" x86_64
+set_up x86_64
 install_tools
 PATH=$python/bin:$PATH
-"$scripts/trees.sh" series
-find_tools
+make_series_trees
 
 step check-patches "checkpatch.pl --strict on each commit" check_patches
+step check-sizes "the sizes of the series" check_sizes
 step check-licenses "spdxcheck.py" check_licenses
 step check-spelling "codespell" check_spelling
 step check-shell "shellcheck" check_shell
 step check-rustfmt "rustfmt" check_rustfmt
-step check-programs "clippy on the programs" check_programs
+step check-tools "clippy on the tools" check_tools
+step check-selftests "clippy and W=1 on the selftests" check_selftests
 
-"$scripts/kernel.sh" x86_64 rust
+build_kernel x86_64 rust
 step check-clippy "CLIPPY=1 W=1 on the kernel code" check_clippy
 step check-rustdoc "rustdoc" check_rustdoc
-step check-refused "what the compiler has to refuse" check_refused
-for kind in base c; do
-	"$scripts/kernel.sh" x86_64 $kind prepare
+step check-refused "code that the compiler has to refuse" check_refused
+for kind in base norust; do
+	build_kernel x86_64 $kind prepare
 done
 step check-sparse "sparse" check_sparse
 step check-kernel-doc "kernel-doc" check_kernel_doc

@@ -1,98 +1,94 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# series.sh: make commits of the series on the base tree, and print the last.
+# series.sh: write each series to a folder in build/series/ as mails, the way b4 sends
+# them, and their recipients into the file recipients beside. Nothing is sent.
 #
-# A file of series/ is one commit:
-#
-#	Subject: prefix: What it does
-#	Brings: rust/kcmp_epoll.rs
-#
-#	The message.
-#	---
-#	diff --git a/kernel/Makefile b/kernel/Makefile
-#	...
-#
-# In the message, figures in braces stand for results of the benchmark: see figures.py.
-# "Brings" names files of this repository that the commit adds; series/files says
-# where each of them lands. The diff is what the commit changes in files that the
-# kernel already has.
+# The cover letter of a series begins with a head as the commits have one: the subject,
+# which may have a prefix ("[PATCH RFC] ..."), the version of the series, the change-id
+# that all versions have in common, and lines with others to send it to ("Cc: ").
 
-# shellcheck source=scripts/lib.sh
-. "$(dirname "$0")/lib.sh"
-# shellcheck source=scripts/tree.sh
-. "$scripts/tree.sh"
+. "$(dirname "$0")/lib/common.sh"
 
-git_base() {
-	git -C "$base_tree" -c core.compression=0 "$@"
+# letter NAME [SERIES]: print a line of the head of a cover letter.
+letter() {
+	head_line "$top/series/${2:-$series}/cover-letter" "$1" | grep . ||
+		die "series/${2:-$series}/cover-letter has no line '$1: ...'"
 }
 
-# Where a file of this repository lands in the kernel.
-landing() {
-	awk -v file="$1" '$1 == file { print $2; found = 1 } END { exit !found }' "$top/series/files" ||
-		die "series/files does not say where $1 lands"
+# message FILE: that of the cover letter, or of a patch.
+message() {
+	message_of "$top/series/$series/$1" ||
+		die "results of the benchmark are missing: run 'make bench' and 'make test-debug PARTS=criu'"
 }
 
-# commit_patch FILE PARENT: print the commit that FILE makes on top of PARENT. The
-# index is that of PARENT.
-commit_patch() {
-	local patch=$1 parent=$2 file blob drifted
-	local subject message
-
-	subject=$(sed -n '1,/^$/ s/^Subject: //p' "$patch")
-	[ -n "$subject" ] || die "$patch has no subject"
-	# What was not measured shows in the text: mails.sh refuses to write it.
-	message=$(sed '1,/^$/ d; /^---$/,$ d' "$patch" | "$scripts/figures.py" - 2>/dev/null) || true
-
-	if grep -q '^diff --git ' "$patch"; then
-		if ! drifted=$(git_base apply --cached "$patch" 2>&1); then
-			file=$(sed -n 's/^error: \(patch failed: \)\?\([^:]*\):.*/\2/p' <<<"$drifted" | head -n 1)
-			die "${patch##*/} does not apply: ${file:-a file} of the tree is not as in Linux $base_version"
-		fi
-	fi
-	while read -r file; do
-		[ -f "$top/$file" ] || die "$patch brings $file, which is not there"
-		blob=$(git_base hash-object -w "$top/$file")
-		git_base update-index --add --cacheinfo "$(file_mode "$top/$file"),$blob,$(landing "$file")"
-	done < <(sed -n '1,/^$/ s/^Brings: //p' "$patch")
-
-	printf '%s\n\n%s\n\nSigned-off-by: %s <%s>\n' "$subject" "$message" \
-		"$GIT_AUTHOR_NAME" "$GIT_AUTHOR_EMAIL" |
-		git_base commit-tree -p "$parent" "$(git_base write-tree)"
+# The base of the first series: a commit, where it is one that others can know.
+base() {
+	local commit
+	commit=$([ -n "${LINUX:-}" ] && git -C "$LINUX" diff --quiet HEAD && git -C "$LINUX" rev-parse HEAD) 2>/dev/null ||
+		commit="Linux $(make -s -C "$base_tree" kernelversion), $(git -C "$base_tree" log -1 --format=%s)"
+	echo "base-commit: $commit"
 }
 
-file_mode() {
-	if [ -x "$1" ]; then echo 100755; else echo 100644; fi
-}
-
-author() {
-	git -C "$top" log -1 --format="$1" -- series 2>/dev/null | grep .
-}
-
-apply() {
-	local patch commit
-	local -x GIT_INDEX_FILE GIT_AUTHOR_NAME GIT_AUTHOR_EMAIL GIT_AUTHOR_DATE
-	local -x GIT_COMMITTER_NAME GIT_COMMITTER_EMAIL GIT_COMMITTER_DATE
-
-	# Who signs off: the author of this repository's commits.
-	GIT_AUTHOR_NAME=$(author %an) || GIT_AUTHOR_NAME=$(git -C "$top" config user.name) ||
-		die "who is the author? set git's user.name and user.email"
-	GIT_AUTHOR_EMAIL=$(author %ae) || GIT_AUTHOR_EMAIL=$(git -C "$top" config user.email) ||
-		die "who is the author? set git's user.name and user.email"
-	GIT_AUTHOR_DATE=$(author %aI) || GIT_AUTHOR_DATE=$(date -Iseconds)
-	GIT_COMMITTER_NAME=$GIT_AUTHOR_NAME
-	GIT_COMMITTER_EMAIL=$GIT_AUTHOR_EMAIL
-	GIT_COMMITTER_DATE=$GIT_AUTHOR_DATE
-
-	# The work tree of the base is not touched.
-	GIT_INDEX_FILE=$trees/index
-	rm -f "$GIT_INDEX_FILE"
-	commit=$(git_base rev-parse HEAD)
-	git_base read-tree "$commit"
-	for patch in "$top"/series/*.patch; do
-		commit=$(commit_patch "$patch" "$commit") || exit 1
+# What follows the cover letter. b4 fills it in.
+template() {
+	local name
+	# shellcheck disable=SC2016 # the variables are b4's
+	printf '%s\n' '${cover}' '' '---' '${shortlog}' '' '${diffstat}' '' '---' "$(base)"
+	for name in "${all_series[@]}"; do
+		[ "$name" != "$series" ] || break
+		echo "prerequisite-change-id: $(letter Change-Id "$name"):v$(letter Version "$name")"
 	done
-	printf '%s\n' "$commit"
+	# shellcheck disable=SC2016
+	printf '%s\n' 'change-id: ${change_id}' '' '-- ' '${signature}'
 }
 
-apply
+# b4 reads what it wants to know about a branch from git's configuration, which the
+# environment can give: nothing has to be written. It asks for a mail server even where
+# it does not send.
+write_mails() {
+	local patch n=0
+	setting() {
+		export "GIT_CONFIG_KEY_$n=$1" "GIT_CONFIG_VALUE_$n=$2" GIT_CONFIG_COUNT=$((++n))
+	}
+	setting user.name "$(author name)"
+	setting user.email "$(author email)"
+	setting sendemail.smtpserver localhost
+	setting b4.prep-cover-strategy branch-description
+	setting b4.prep-cover-template "$build/cover-template"
+	setting "branch.$series.description" "$(letter Subject)"$'\n\n'"$(message cover-letter)"
+	setting "branch.$series.b4-tracking" "{ \"series\": { \"revision\": $(letter Version),
+		\"change-id\": \"$(letter Change-Id)\", \"base-branch\": \"$(series_commits "$series" | sed 1q)~\" } }"
+	for patch in "$top/series/$series"/*.patch; do
+		message "${patch##*/}" >/dev/null
+	done
+
+	rm -rf "$mails"
+	mkdir -p "${mails%/*}"
+	template >"$build/cover-template"
+	cd "$trees/$series"
+	GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_SYSTEM=/dev/null "$cache/b4-python/bin/b4" \
+		--no-interactive send --no-sign --no-trailer-to-cc --output-dir "$mails"
+}
+
+# People in To, lists in Cc, each with the reason why; then those that the cover letter names.
+write_recipients() {
+	cd "$trees/$series"
+	{
+		find "$mails" -name '*.eml' ! -name '0000-*' -print0 | sort -z |
+			xargs -0 scripts/get_maintainer.pl --nogit --nogit-fallback --nogit-chief-penguins |
+			sed -E 's/.* \(([a-z]+ )?list[:)].*/Cc: &/; t; s/^/To: /'
+		letter Cc | sed 's/.*/Cc: & (cover letter)/'
+	} >"$mails/recipients"
+}
+
+lock_cache
+set_up x86_64
+install_python "$cache/b4-python" b4==0.16.0
+make_series_trees
+for series in "${all_series[@]}"; do
+	mails=$build/series/$series
+	step "series-$series" "writing $series as mails" write_mails
+	step "series-$series-recipients" "asking get_maintainer.pl for the recipients" write_recipients
+	say "$series is in ${mails#"$top"/}: $(find "$mails" -name '*.eml' | wc -l) mails, for $(base | cut -d ' ' -f 2-)"
+done

@@ -1,64 +1,61 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# test-bugs.sh [BUG...]: put each bug of Documentation/bugs/ into a copy of this
-# checkout, and see that the tests which have to find it do. Without a BUG, all.
+# test-bugs.sh [BUG...]: put each bug of kselftest/bugs/ into a kernel, and see that the
+# tests which have to find it do. Without a BUG, all of them.
 
-# shellcheck source=scripts/lib.sh
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/lib/common.sh"
 
-bugs=$top/Documentation/bugs
-copy=$build/bugs
+bugs=$top/kselftest/bugs
 
-# field BUG NAME: a line of the head of a patch.
+# field NAME: a line of the head of the bug.
 field() {
-	sed -n "/^---/q; s/^$2: //p" "$bugs/$1.patch"
+	head_line "$bugs/$bug.patch" "$1"
 }
 
-# A copy of what this checkout has, committed or not.
-make_copy() {
-	local commit
-	commit=$(git -C "$top" stash create)
-	git -C "$top" worktree remove --force "$copy" 2>/dev/null || true
-	rm -rf "$copy"
-	git -C "$top" worktree prune
-	git -C "$top" worktree add -q --force --detach "$copy" "${commit:-HEAD}"
+# Change the tree of the series that the bug is for, 3-rust unless it says otherwise. The
+# patch may name files of this repository.
+put_in() {
+	local patch=$results/bug-$bug.patch series
+	series=$(field Series)
+	sed "$(awk '!/^#/ { print "s|\\([ab]\\)/" $1 "\\>|\\1/" $2 "|g" }' "$top/series/files")" "$bugs/$bug.patch" >"$patch"
+	apply_diff "$patch" "$trees/${series:-3-rust}"
 }
 
-# test_bug BUG: print what was found, and fail if something was not.
+# Remember in missed the programs that did not find the bug.
 test_bug() {
-	local bug=$1 program status=0 results=$build/results/bug-$1
-	git -C "$copy" checkout -q -- .
-	git -C "$copy" apply "$bugs/$bug.patch" ||
-		die "Documentation/bugs/$bug.patch does not apply: the code has changed"
-	# shellcheck disable=SC2046 # these are words
-	TESTS=$(field "$bug" Tests) "$copy/scripts/test.sh" $(field "$bug" Guests) >"$results" 2>&1 || true
-	for program in $(field "$bug" Red); do
-		if grep -Eq " $program +[0-9]+ passed, [1-9][0-9]* failed" "$results"; then
+	local guest program report=$results/bug-$bug gathered=()
+	say "$bug: $(sed 1q "$bugs/$bug.patch")"
+	make_series_trees
+	put_in
+	for guest in $(field Guests); do
+		test_in_guest "bug-$bug-${guest/:/-}" "$guest" $(field Tests)
+	done
+	report_tests >"$report" || true
+	for program in $(field Red); do
+		if grep -Eq " $program +[0-9]+ passed, [1-9][0-9]* failed" "$report"; then
 			say "$bug: found by $program"
 		else
-			say "$bug: NOT found by $program: see $results"
-			status=1
+			say "$bug: NOT found by $program: see $report"
+			missed+=("$bug by $program")
 		fi
 	done
-	return $status
 }
 
 if [ $# -eq 0 ]; then
-	for patch in "$bugs"/*.patch; do
-		set -- "$@" "$(basename "$patch" .patch)"
-	done
+	set -- "$bugs"/*.patch
+	set -- "${@##*/}"
+	set -- "${@%.patch}"
 fi
 for bug; do
-	[ -f "$bugs/$bug.patch" ] || die "no such bug: Documentation/bugs/ has no $bug.patch"
+	[ -f "$bugs/$bug.patch" ] || die "no such bug: kselftest/bugs/ has no $bug.patch"
 done
 
 lock_cache
-mkdir -p "$build/results"
-make_copy
+prepare_guests $(for bug; do field Guests; done | xargs -n 1 | sort -u)
 missed=()
 for bug; do
-	test_bug "$bug" || missed+=("$bug")
+	test_bug
 done
-[ ${#missed[@]} -eq 0 ] || die "not found by all tests that should: ${missed[*]}"
-git -C "$top" worktree remove --force "$copy"
+make_series_trees
+[ ${#missed[@]} -eq 0 ] || die "not found: $(printf '%s; ' "${missed[@]}")"

@@ -1,0 +1,162 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+#
+# tests.sh IMPLEMENTATION SEED PART...: run tests, in the guest, from the directory of
+# this script, and print TAP. A PART is the name of a test, or NAME=LENGTH.
+# IMPLEMENTATION is the lookup that has to answer: base, kcmp, c, rust or none. After the
+# part "if-there", programs that are not there are left out.
+
+here=$(cd "$(dirname "$0")" && pwd)
+expected=$1 seed=$2 if_there=
+shift 2
+
+config() {
+	zcat /proc/config.gz | grep -qx "$1"
+}
+
+has_symbol() {
+	grep -qw "$1" /proc/kallsyms
+}
+
+# The release tells which series the kernel has; the functions, which lookup.
+which_lookup() {
+	if ! config CONFIG_KCMP=y || ! config CONFIG_EPOLL=y; then
+		echo none
+	elif ! has_symbol get_epoll_tfile_raw_ptr; then
+		echo rust
+	else
+		case $(uname -r) in
+		*-base) has_symbol get_file_raw_ptr && echo base ;;
+		*-1-kcmp) echo kcmp ;;
+		*-2-eventpoll | *-3-rust) echo c ;;
+		esac
+	fi
+}
+
+implementation() {
+	found=$(which_lookup)
+	echo "Linux $(uname -r) $(uname -m): the lookup is that of '$found'"
+	[ "$found" = "$expected" ]
+}
+
+# What was not freed, as the kernel's own detector of leaks sees it. It reports an
+# object once it is some seconds old.
+kmemleak() {
+	leaks=/sys/kernel/debug/kmemleak
+	[ -e $leaks ] || mount -t debugfs debugfs /sys/kernel/debug || return 1
+	sleep 6
+	echo scan >$leaks && echo scan >$leaks || return 1
+	cat $leaks
+	! grep -q . $leaks
+}
+
+# The same stream of operations in each guest: tap.py compares the results.
+replay() {
+	"$here/kcmp_epoll_replay" --record "$1" --seed "$seed" /tmp/stream &&
+		"$here/kcmp_epoll_replay" --replay /tmp/stream
+}
+
+# The base must lose the race, for both types: the test finds the bug.
+lost_race() {
+	printf 'TAP version 13\n1..2\n'
+	"$here/kcmp_race_test" >/tmp/output 2>&1
+	sed 's/^/# /' /tmp/output
+	number=0
+	for type in KCMP_FILE KCMP_EPOLL_TFD; do
+		number=$((number + 1))
+		grep -q "^not ok .*race\.$type" /tmp/output || printf 'not '
+		echo "ok $number kcmp_race_test finds the bug of the base: $type"
+	done
+}
+
+# Without INET, the kcmp stressor skips KCMP_EPOLL_TFD and says nothing.
+stress_kcmp() {
+	stress-ng --kcmp 2 --verify --timeout "$1" || return
+	strace -f -e trace=kcmp stress-ng --kcmp 1 --kcmp-ops 20 2>&1 | grep -m 1 'KCMP_EPOLL_TFD.* = [012]$'
+}
+
+# zdtm NAME: one of CRIU's own tests, dumped and restored. It prints PASS if all is as before.
+zdtm() {
+	mkdir -p "/tmp/$1/images" && cd "/tmp/$1" || return
+	"$here/zdtm/$1" --pidfile=pid --outfile=out || return
+	pid=$(cat pid)
+	criu dump -v1 -D images -t "$pid" && criu restore -v1 -D images -d || return
+	kill -TERM "$pid"
+	while [ -e "/proc/$pid" ]; do
+		sleep 0.1
+	done
+	cat out
+	grep -qx PASS out
+}
+
+# one TEXT COMMAND...: a command that does not print TAP, as one test.
+one() {
+	text=$1
+	shift
+	printf 'TAP version 13\n1..1\n'
+	"$@" >/tmp/output 2>&1
+	status=$?
+	sed 's/^/# /' /tmp/output
+	[ $status -eq 0 ] || printf 'not '
+	echo "ok 1 $text"
+	return $status
+}
+
+# run NAME COMMAND...
+run() {
+	name=$1
+	shift
+	echo "# begin $name"
+	"$@" 2>&1
+	echo "# end $name $?"
+}
+
+# program NAME ARGUMENT...
+program() {
+	name=$1
+	shift
+	[ -n "$if_there" ] && [ ! -x "$here/$name" ] || run "$name" "$here/$name" "$@"
+}
+
+# kcmp_test writes a file where it runs.
+cd /tmp || exit 1
+for part; do
+	length=${part#*=}
+	case $part in
+	if-there) if_there=yes ;;
+	implementation) run implementation one "the lookup is that of '$expected'" implementation ;;
+	kcmp) program kcmp_test ;;
+	tfd) program kcmp_epoll_tfd_test ;;
+	tfd32) program kcmp_epoll_tfd_test_32 ;;
+	race=*)
+		export KCMP_RACE_CALLS="$length" KCMP_RACE_SECONDS=900
+		if [ "$expected" = base ]; then run kcmp_race_test lost_race; else program kcmp_race_test; fi
+		;;
+	model=*) program kcmp_epoll_model_test --steps "$length" --seed "$seed" ;;
+	fuzz=*) program kcmp_epoll_fuzz_test --calls "$length" --seed "$seed" ;;
+	replay=*) run kcmp_epoll_replay replay "$length" ;;
+	churn=*) program kcmp_epoll_churn_test --seconds "$length" --seed "$seed" ;;
+	faults) program kcmp_epoll_faults_test ;;
+	lsepoll)
+		program lsepoll_test
+		run lsepoll one "lsepoll --demo finds each file" "$here/lsepoll" --demo
+		;;
+	example) run kcmp_example one "the example of the documentation" "$here/kcmp_example" ;;
+	wakeup) program epoll_wakeup_test ;;
+	criu) run criu one "CRIU has what it needs" sh -c "criu check && criu --version" ;; # else its tests are skipped
+	criu=*) program kcmp_epoll_criu_test --entries "$length" ;;
+	same-fd=*) program kcmp_epoll_criu_test --same-fd --entries "$length" ;;
+	stress-ng=*)
+		run stress-ng-epoll one "stress-ng --epoll" stress-ng --epoll 2 --verify --timeout "$length"
+		run stress-ng-kcmp one "stress-ng --kcmp, with KCMP_EPOLL_TFD" stress_kcmp "$length"
+		;;
+	zdtm)
+		for test in static/epoll static/epoll01 static/scm05 transition/epoll; do
+			run "zdtm-$test" one "CRIU's $test" zdtm $test
+		done
+		;;
+	kmemleak) run kmemleak one "nothing leaked" kmemleak ;;
+	*) run "$part" one "a test of this name" false ;;
+	esac
+done
+echo "# end of all tests"

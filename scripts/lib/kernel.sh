@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+#
+# Builds kernels, with the fragments of configs/ on top of allnoconfig.
+
+# build_kernel ARCH KIND [TARGET...]: build a kernel of this kind from its tree, or only
+# these targets of its makefile.
+build_kernel() {
+	local arch=$1 kind=$2 tree out=build-$1-$2
+	tree=$(tree_of "$kind")
+	shift 2
+	[ $# -gt 0 ] || set -- "$(basename "$(kernel_image "$kind" "$arch")")"
+	step "kernel-$arch-$kind" "building the $arch kernel ($kind)" make_kernel "$@"
+}
+
+make_kernel() {
+	local fragments
+	mapfile -t fragments < <(fragments_of "$kind" "$arch")
+	mkdir -p "$tree/$out"
+	cat "${fragments[@]}" >"$tree/$out/all.config"
+	# kconfig does not say why Rust is not available: this does.
+	kernel_make "$tree" "$arch" "$out" rustavailable
+	kernel_make "$tree" "$arch" "$out" KCONFIG_ALLCONFIG="$tree/$out/all.config" allnoconfig
+	check_config
+	kernel_make "$tree" "$arch" "$out" "$@"
+}
+
+# Fail if an option is not as the last fragment that has it asks for it.
+check_config() {
+	local want
+	while read -r want; do
+		case $want in
+		CONFIG_*=n) ! grep -q "^${want%=n}=" "$tree/$out/.config" ;;
+		CONFIG_*) grep -qxF "$want" "$tree/$out/.config" ;;
+		esac || die "$want was asked for, and the $arch kernel ($kind) cannot have it"
+	done < <(tac "$tree/$out/all.config" | awk -F = '!seen[$1]++')
+}

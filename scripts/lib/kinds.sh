@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+#
+# Where the kernel trees are, and the kinds of kernels that are built from them: see
+# configs/kinds.
+
+base_version=7.3
+# Each is a folder in series/, and a branch of the base tree on top of the one before.
+all_series=(1-kcmp 2-eventpoll 3-rust)
+
+# LINUX names the user's own tree; without it the base is Debian's.
+trees=$cache/trees/debian-$base_version
+if [ -n "${LINUX:-}" ]; then
+	[ -d "$LINUX" ] || die "LINUX=$LINUX is no directory: it has to be a kernel tree"
+	LINUX=$(cd "$LINUX" && pwd)
+	trees=$cache/trees/$(basename "$LINUX")-$(printf %s "$LINUX" | sha256sum | cut -c 1-12)
+fi
+base_tree=$trees/base
+# With all series.
+last_tree=$trees/${all_series[-1]}
+# If set, the tree of all kinds: bisect-check.sh checks one commit after the other out in it.
+only_tree=
+
+# tree_of KIND: the tree that a kind of kernel is built from.
+tree_of() {
+	local tree
+	tree=$(awk -v kind="$1" '$1 == kind { print $2 }' "$top/configs/kinds")
+	[ -n "$tree" ] || die "unknown kind of kernel '$1': see configs/kinds"
+	echo "${only_tree:-$trees/$tree}"
+}
+
+# fragments_of KIND ARCH: the files that its configuration is made of.
+fragments_of() {
+	printf "$top/configs/%s.config\n" common "$2" \
+		$(awk -v kind="$1" '$1 == kind { $1 = $2 = ""; print }' "$top/configs/kinds")
+}
+
+# kernel_image KIND ARCH: the image to boot.
+kernel_image() {
+	local out
+	out=$(tree_of "$1")/build-$2-$1
+	case $2 in
+	x86_64) echo "$out/arch/x86/boot/bzImage" ;;
+	arm64) echo "$out/arch/arm64/boot/Image" ;;
+	*) die "unknown architecture '$2': ARCH is x86_64 or arm64" ;;
+	esac
+}
+
+# series_of TREE: the series that the commit checked out in the tree belongs to, or "base".
+series_of() {
+	local name
+	for name in "${all_series[@]}"; do
+		! git -C "$1" merge-base --is-ancestor HEAD "refs/heads/$name" || break
+	done
+	[ "$(git -C "$1" rev-parse HEAD)" != "$(git -C "$base_tree" rev-parse HEAD)" ] || name=base
+	echo "$name"
+}
+
+# implementation_of KIND: the lookup that has to answer in a kernel of this kind, as
+# guest/tests.sh tells it.
+implementation_of() {
+	case $1-$(series_of "$(tree_of "$1")") in
+	noepoll-* | nokcmp-*) echo none ;;
+	*-base) echo base ;;
+	*-1-kcmp) echo kcmp ;;
+	norust-* | rust-off-* | *-2-eventpoll) echo c ;;
+	*) echo rust ;;
+	esac
+}
+
+# series_commits [SERIES]: the commits of one series, or of all, the first one first.
+series_commits() {
+	local name parent=HEAD
+	for name in "${all_series[@]}"; do
+		[ "${1:-$name}" != "$name" ] || git -C "$base_tree" rev-list --reverse "$parent..$name"
+		parent=$name
+	done
+}
+
+# series_files [OPTION...] [-- PATTERN...]: the files of the kernel that the series add or
+# change.
+series_files() {
+	git -C "$base_tree" diff --name-only "HEAD..${all_series[-1]}" "$@"
+}
+
+# our_findings FILE: print the findings about files of the series in a compiler's output.
+# Fails if there are any.
+our_findings() {
+	local files
+	files=$(series_files -- | sed 's/\./[.]/g' | paste -sd '|')
+	! {
+		awk -v RS= -v files="$files" '/(^|\n)(warning|error)/ && $0 ~ files' "$1"
+		grep -E "^(\.\./)?($files):[0-9:]+ (warning|error)" "$1" || true
+	} | grep .
+}

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+#
+# Builds kernels with the KUnit tests of the series and the doctests of its modules, and
+# boots them, both by the kernel's own kunit.py. The architecture um is a kernel that is a
+# program of this machine; x86_64 and arm64 run under QEMU.
+
+kunit_tests=rust/kernel/fs/.kunitconfig
+
+# kunit COMMAND...: kunit.py, in $out of the tree. It lets QEMU take KVM where there is
+# /dev/kvm, even if it starts no guest.
+kunit() {
+	mkdir -p "$build/kunit"
+	# shellcheck disable=SC2016 # expands there
+	printf '#!/bin/bash\nexec "%s" "${@/#kvm/tcg}"\n' "$(type -P qemu-system-x86_64)" >"$build/kunit/qemu-system-x86_64"
+	chmod +x "$build/kunit/qemu-system-x86_64"
+	PATH=$build/kunit:$PATH tools/testing/kunit/kunit.py "$1" --arch="$arch" --build_dir="$out" \
+		--kunitconfig="$out/kunitconfig" --kunitconfig="$kunit_tests" \
+		"${kernel_options[@]/#/--make_options=}" --make_options=LOCALVERSION= "${@:2}"
+}
+
+# kunit.py adds the defaults of Kconfig to what it is given. A whole configuration, on
+# top of allnoconfig, leaves it nothing to add but its consoles: most of the kernel
+# need not be built.
+make_kunit() {
+	cd "$last_tree"
+	mkdir -p "$out"
+	cat "$kunit_tests" "$top/configs/kunit.config" >"$out/all.config"
+	kernel_make "$last_tree" "$arch" "$out" KCONFIG_ALLCONFIG="$last_tree/$out/all.config" allnoconfig
+	grep -v 'CONFIG_SERIAL_' "$out/.config" >"$out/kunitconfig"
+	kunit build
+}
+
+# run_suite NAME GLOB: boot, run the tests of one suite that GLOB matches, and print
+# their results, which stand indented below that of the suite.
+run_suite() {
+	local status=0
+	echo "# begin $1"
+	kunit exec --raw_output=kunit "$2" | sed '/^\(ok\|not ok\|1\.\.\)/d; s/^    //' || status=$?
+	echo "# end $1 $status"
+	cat "$out/test.log" >>"$console"
+}
+
+# Does not fail if tests do: failures are lines of the results.
+run_suites() {
+	local module
+	cd "$last_tree"
+	rm -f "$console"
+	for module in interop_rbtree fs_eventpoll; do
+		run_suite "rust_$module" "rust_$module"
+		run_suite "doctest_$module" "rust_doctests_kernel.*_kernel_${module}_rs_*"
+	done
+	! grep -Eq -f "$complaints" "$console" ||
+		printf '# begin kernel\n1..1\nnot ok 1 the kernel complained: see %s\n# end kernel 1\n' "$console"
+	echo '# end of all tests'
+} >"$tap"
+
+# run_kunit ARCH TAP: build, boot, and write the results to the file TAP, for tap.py.
+run_kunit() {
+	local arch=$1 tap=$2 console=${2%.tap}.console out=build-$1-kunit
+	step "kunit-$arch-build" "building the $arch kernel (KUnit)" make_kunit
+	step "kunit-$arch" "running the KUnit tests ($arch)" run_suites
+}

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+#
+# Builds what runs in guests, statically linked, into build/guest/ARCH/: the kselftests of
+# the series, two of the base, the tools of this repository, and scripts/guest/.
+
+# build_programs ARCH: build all of them for an architecture.
+build_programs() {
+	local arch=$1 output=$trees/programs-$1 target=x86_64-unknown-linux-gnu linker=gcc sysroot
+	sysroot=$(rustc --print sysroot)
+	if [ "$arch" = arm64 ]; then
+		target=aarch64-unknown-linux-gnu linker=aarch64-linux-gnu-gcc
+		sysroot=$cache/sysroot-$target-$(rustc_version)
+		[ -d "$sysroot" ] || step rust-sysroot "building Rust's library for arm64" \
+			make_rust_sysroot "$rust_src" $target "$sysroot"
+	fi
+	step "programs-$arch" "building the $arch programs" make_programs
+}
+
+# kselftests TREE DIR OUTPUT [ARGUMENT...]: make in tools/testing/selftests/DIR of a tree.
+kselftests() {
+	mkdir -p "$3"
+	make -C "$1/tools/testing/selftests/$2" --no-print-directory OUTPUT="$3" ARCH="$arch" LLVM="$llvm" \
+		KHDR_INCLUDES="-isystem $output/headers/usr/include" USERLDFLAGS=-static "${@:4}"
+}
+
+make_programs() {
+	local tree=${only_tree:-$last_tree} guest=$build/guest/$arch variable=CARGO_TARGET_${target^^}_LINKER
+	# Other commits may have had other programs.
+	rm -rf "$output/kcmp" "$guest"
+	kernel_make "$tree" "$arch" "$output/headers" headers
+	kselftests "$tree" kcmp "$output/kcmp" BINDGEN="$bindgen" RUSTFLAGS="--sysroot=$sysroot"
+	kselftests "$base_tree" kcmp "$output/base" "$output/base/kcmp_test"
+	kselftests "$base_tree" filesystems/epoll "$output/base"
+	env "${variable//-/_}=$linker" RUSTFLAGS="--sysroot=$sysroot -C target-feature=+crt-static" \
+		cargo build --manifest-path "$top/tools/Cargo.toml" --release --locked \
+		--target $target --target-dir "$output/tools"
+
+	mkdir -p "$guest"
+	find "$output/kcmp" "$output/tools/$target/release" -maxdepth 1 -type f -executable -exec cp -t "$guest" {} +
+	cp "$output"/base/{kcmp_test,epoll_wakeup_test} "$top"/scripts/guest/* "$guest"
+	if [ "$arch" = x86_64 ] && [ -e "$guest/kcmp_epoll_tfd_test" ]; then
+		kselftests "$tree" kcmp "$output/32" "$output/32/kcmp_epoll_tfd_test" USERCFLAGS=-m32
+		cp "$output/32/kcmp_epoll_tfd_test" "$guest/kcmp_epoll_tfd_test_32"
+	fi
+}
+
+# CRIU's own tests, of the release that the guests have.
+make_zdtm() {
+	local dir=$output/criu
+	if [ ! -e "$dir/complete" ]; then
+		rm -rf "$dir"
+		mkdir -p "$dir"
+		download "source --tar-only --download-only" criu Sources "$dir" ||
+			die "Debian $guest_suite has no source of criu"
+		tar -xf "$dir"/criu_*.orig.tar.* -C "$dir" --strip-components=1
+		make -C "$dir/test/zdtm/static" LDFLAGS=-static epoll epoll01 scm05
+		make -C "$dir/test/zdtm/transition" LDFLAGS=-static epoll
+		touch "$dir/complete"
+	fi
+	mkdir -p "$build"/guest/x86_64/zdtm/{static,transition}
+	cp "$dir"/test/zdtm/static/{epoll,epoll01,scm05} "$build/guest/x86_64/zdtm/static"
+	cp "$dir/test/zdtm/transition/epoll" "$build/guest/x86_64/zdtm/transition"
+}
+
+# build_zdtm: after build_programs, build CRIU's tests of epoll.
+build_zdtm() {
+	local output=$trees/programs-x86_64
+	step zdtm "building CRIU's own tests of epoll" make_zdtm
+}

@@ -1,0 +1,181 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0
+"""Gather the results in benchmark/, show them, and fill them into texts.
+
+results.py fill              Copy stdin to stdout, with figures in place of what stands in
+                             braces. "{lookup random, 1000, base:9 c:0}": the instructions
+                             of that call with so many entries, on each of these kernels,
+                             so many characters wide; "{bytes of text, rust:0}": the size
+                             of the code that answers; "{CRIU dump, 1000, base:9}": seconds;
+                             "{clang}": the version of a tool. A missing figure becomes a
+                             question mark, and the exit status 1.
+results.py bench ARCH [DIR]  Write what bench.sh left in DIR to benchmark/ARCH.json, and
+                             what is made from it: plot, tables in ARCH.md and README.md.
+results.py criu TAP...       Write the times in the results of KIND, debug-criu-*-KIND.tap,
+                             to benchmark/criu.json.
+
+benchmark/shown.toml says what is shown.
+"""
+
+import json
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+TOP = Path(__file__).resolve().parents[2]
+BENCHMARK = TOP / "benchmark"
+SHOWN = tomllib.loads((BENCHMARK / "shown.toml").read_text())
+KINDS = {"base": "unpatched", "kcmp": "1-kcmp", "c": "2-eventpoll", "rust": "3-rust"}
+FIGURE = re.compile(r"{([a-z]+)}|{([a-zA-Z0-9_ ]+?)(?:, (\d+))?, ([a-z]+:[a-z0-9: ]+)}")
+CRIU_TIMES = re.compile(r"# CRIU dumped (\d+) entries( that share an fd)? in ([\d.]+) s, and restored them in ([\d.]+) s")
+CRIU_VERSION = re.compile(r"# Version: (\S+)")
+
+
+def read(name):
+    path = BENCHMARK / f"{name}.json"
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def write(name, results):
+    (BENCHMARK / f"{name}.json").write_text(json.dumps(results, indent=1) + "\n")
+
+
+def fill():
+    results, criu = read("x86_64"), read("criu")
+    versions = results.get("versions", {}) | criu.get("versions", {})
+    missing = []
+
+    def value(call, entries, kind):
+        if call.startswith("CRIU "):
+            return f"{criu['seconds'][call.removeprefix('CRIU ')][entries][kind]:,.1f}"
+        return f"{results['results'][call][entries or '0'][kind]:,.0f}"
+
+    def figure(match):
+        tool, call, entries, columns = match.groups()
+        filled = ""
+        for column in (columns or "tool:0").split():
+            kind, width = column.split(":")
+            try:
+                text = versions[tool] if tool else value(call, entries, kind)
+            except KeyError:
+                missing.append(match[0])
+                text = "?"
+            filled += f"{text:>{width}}"
+        return filled
+
+    print(FIGURE.sub(figure, sys.stdin.read()), end="")
+    if missing:
+        sys.exit(f"results.py: no results for {', '.join(missing)}")
+
+
+def criu(*paths):
+    """Times that are not in these results stay as they are."""
+    results = {"versions": {}, "seconds": {}} | read("criu")
+    for path in paths:
+        kind = "base" if path.endswith("-base.tap") else "rust"
+        text = Path(path).read_text()
+        for match in CRIU_VERSION.finditer(text):
+            results["versions"]["criu"] = match[1]
+        for match in CRIU_TIMES.finditer(text):
+            for what, time in ("dump", match[3]), ("restore", match[4]):
+                name = what + (" same fd" if match[2] else "")
+                results["seconds"].setdefault(name, {}).setdefault(match[1], {})[kind] = float(time)
+    write("criu", results)
+
+
+def gather(directory):
+    """What bench.sh left. The bytes of text are a result without entries."""
+    results = {"versions": {}, "functions": {}, "results": {"bytes of text": {"0": {}}}}
+    for line in (directory / "versions").read_text().split():
+        name, version = line.split("=", 1)
+        results["versions"][name] = version
+    for line in (directory / "sizes").read_text().splitlines():
+        kind, symbol, size = line.split("\t")
+        results["functions"].setdefault(kind, {})[symbol] = int(size)
+        of_kinds = results["results"]["bytes of text"]["0"]
+        of_kinds[kind] = of_kinds.get(kind, 0) + int(size)
+    for kind in KINDS:
+        for line in (directory / f"{kind}.tsv").read_text().splitlines():
+            name, entries, value = line.split("\t")
+            results["results"].setdefault(name, {}).setdefault(entries, {})[kind] = float(value)
+    return results
+
+
+def row(name, entries, values):
+    columns = [name, f"{int(entries):,}"] + [f"{values.get(kind, 0):,.0f}" for kind in KINDS]
+    return f"| {' | '.join(columns)} | {values['rust'] / values['base']:.3g} |"
+
+
+def table(rows):
+    """The lines of a table in Markdown, of rows (name, entries, values of the kernels)."""
+    head = f"| | entries | {' | '.join(KINDS.values())} | 3-rust / unpatched |"
+    return [head, "|---|--:|--:|--:|--:|--:|--:|", *(row(*r) for r in rows if {"base", "rust"} <= r[2].keys())]
+
+
+def bars(results, arch):
+    """Lines that tell for each bar whether it is met."""
+    lines = ["| | at most | seen | |", "|---|--:|--:|---|"]
+    for bar in SHOWN["bar"]:
+        least, most = bar.get("entries", (0, 10**9))
+        seen = []
+        for name, by_entries in results.items():
+            for entries, values in by_entries.items():
+                under = results.get(bar.get("by", name), {}).get(entries, {}).get(bar.get("against"), 1)
+                seen += [(values[kind] / under, name, int(entries), KINDS[kind]) for kind in bar["of"]
+                         if name.startswith(tuple(bar["names"])) and least <= int(entries) <= most and kind in values]
+        if arch in bar.get("archs", [arch]):
+            ratio, name, entries, kind = max(seen, default=(0, "not measured", 0, ""))
+            verdict = "met" if seen and ratio <= bar["at_most"] else "MISSED"
+            lines.append(f"| {bar['what']} ({name}, {entries:,}, {kind}) | {bar['at_most']:.4g} | {ratio:.4g} | {verdict} |")
+    return lines
+
+
+def plot(results, path, arch):
+    # The image is committed: the same results have to give the same file.
+    import matplotlib
+
+    matplotlib.use("svg")
+    matplotlib.rcParams["svg.hashsalt"] = arch
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(7, 4.5))
+    for curve in SHOWN["curve"]:
+        points = [(int(e), v[curve["kind"]]) for e, v in results.get(curve["name"], {}).items() if curve["kind"] in v]
+        if points:
+            axes.loglog(*zip(*points), label=curve["label"], **curve["style"])
+    axes.set_xlabel("entries of the interest list")
+    axes.set_ylabel("instructions per call")
+    axes.set_title(f"KCMP_EPOLL_TFD, {arch}")
+    axes.grid(True, which="major", alpha=0.3)
+    axes.legend()
+    figure.savefig(path, format="svg", bbox_inches="tight", metadata={"Date": None})
+
+
+def bench(arch, directory=None):
+    if directory:
+        write(arch, gather(Path(directory)))
+    everything = read(arch)
+    results, functions = everything["results"], everything["functions"]
+    made = ", ".join(f"{name} {version}" for name, version in everything["versions"].items())
+    plot(results, BENCHMARK / f"{arch}.svg", arch)
+
+    full = [f"# Benchmark, {arch}", "", f"Instructions per call ({made}):", ""]
+    full += table((n, e, v) for n, by_entries in results.items() for e, v in by_entries.items())
+    full += ["", "Functions, in bytes of text:", ""]
+    full += [f"- {KINDS[kind]}: " + ", ".join(f"`{name}` {size}" for name, size in of_kind.items())
+             for kind, of_kind in functions.items()]
+    full += ["", *bars(results, arch)]
+    (BENCHMARK / f"{arch}.md").write_text("\n".join(full) + "\n")
+    print("\n".join(full))
+
+    short = table((r["label"], e, results.get(r["name"], {}).get(str(e), {})) for r in SHOWN["row"] for e in r["entries"])
+    place = re.compile(rf"(<!-- benchmark {arch} begin[^\n]*-->\n).*?(<!-- benchmark {arch} end -->)", re.S)
+    lines = "\n".join(["", f"Instructions per call, {arch} ({made}):", "", *short, "", ""])
+    text, places = place.subn(lambda match: match[1] + lines + match[2], (TOP / "README.md").read_text())
+    if not places:
+        sys.exit(f"results.py: README.md has no place for benchmark {arch}")
+    (TOP / "README.md").write_text(text)
+
+
+{"fill": fill, "bench": bench, "criu": criu}[sys.argv[1]](*sys.argv[2:])

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+#
+# Makes the kernel trees in the cache: the base, and one with each series applied. Files that
+# have not changed are not touched, so that only what depends on a change is built again.
+
+in_base() {
+	git -C "$base_tree" -c core.compression=0 -c gc.auto=0 -c maintenance.auto=false \
+		-c user.name=base -c user.email=base@localhost -c commit.gpgSign=false "$@"
+}
+
+# Commit all of $base_tree, even what its .gitignore names (Debian's names all).
+commit_base() {
+	[ -d "$base_tree/.git" ] || in_base init -q
+	in_base add -A -f -- . ':!build-*'
+	in_base diff --cached --quiet 2>/dev/null || in_base commit -q -m "$1"
+	touch "$trees/complete"
+}
+
+fetch_base() {
+	local deb=$trees/deb version
+	rm -rf "$trees"
+	mkdir -p "$deb"
+	download download "linux-source-$base_version" . "$deb" ||
+		die "Debian has no linux-source-$base_version any more: give your own tree as LINUX=path"
+	version=$(dpkg-deb -f "$deb"/*.deb Version)
+	dpkg-deb -x "$deb"/*.deb "$deb"
+	mkdir "$base_tree"
+	tar -xJf "$deb/usr/src/linux-source-$base_version.tar.xz" -C "$base_tree" --strip-components=1
+	rm -rf "$deb"
+	commit_base "linux-source-$base_version $version"
+}
+
+# The user's tree stays as it is: its files are copied, those that changed since, without
+# what a build in it has made.
+copy_base() {
+	mkdir -p "$base_tree"
+	rsync -a --exclude={.git,'*.o','*.a','*.ko','*.cmd',/build-*,generated,/include/config,/.config,/vmlinux*} \
+		"$LINUX/" "$base_tree/"
+	commit_base "$LINUX"
+}
+
+# Make the base tree. The user's own is looked at each time.
+make_base() {
+	local file
+	# An interrupted run leaves these, and nobody else is here.
+	rm -f "$base_tree/.git/index.lock" "$base_tree"/.git/worktrees/*/index.lock
+	if [ -n "${LINUX:-}" ]; then
+		for file in kernel/kcmp.c fs/eventpoll.c rust/kernel/lib.rs; do
+			[ -f "$LINUX/$file" ] || die "LINUX=$LINUX is no kernel tree with Rust: it has no $file"
+		done
+		[ -e "$trees/complete" ] || check_space 12
+		step base "copying $LINUX" copy_base
+	elif [ ! -e "$trees/complete" ]; then
+		check_space 12
+		step base "fetching Linux $base_version (Debian's linux-source-$base_version)" fetch_base
+	fi
+}
+
+# check_out TREE COMMIT [BRANCH]: make the tree, if need be, and put it on this commit.
+# Takes back what was changed by hand, or left by an interrupt.
+check_out() {
+	if [ ! -e "$1/.git" ]; then
+		rm -rf "$1"
+		in_base worktree prune
+		in_base worktree add -q --force --detach "$1" "$2"
+	fi
+	if [ $# -eq 3 ]; then
+		git -C "$1" symbolic-ref HEAD "refs/heads/$3"
+		git -C "$1" reset -q --hard "$2"
+	else
+		git -C "$1" checkout -q --force --detach "$2"
+	fi
+}
+
+# Make the commits of all series, and put their trees on them.
+make_series_trees() {
+	local name commit
+	commit=$(git -C "$base_tree" rev-parse HEAD)
+	for name in "${all_series[@]}"; do
+		commit=$(commit_series "$name" "$commit")
+		check_out "$trees/$name" "$commit" "$name"
+	done
+}
