@@ -15,6 +15,7 @@
 #include <linux/kcmp.h>
 #include <linux/types.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -521,8 +522,8 @@ TEST_F(epoll, shared_fd_of_parent_and_child)
 /* --- Lookups one after the other ---------------------------------------- */
 
 /*
- * A kernel may continue from where the last lookup ended. Whatever changes the
- * list in between, each toff must refer to the entry that fdinfo lists there.
+ * A kernel may start a lookup where the last one ended. Whatever changed in
+ * between, each toff must refer to the entry that fdinfo lists there.
  */
 #define POOL	16
 
@@ -622,7 +623,7 @@ TEST_F(lookups, in_any_order)
 		check_lookups(_metadata, pool, i * 7 % POOL, i * 7 % POOL);
 }
 
-/* Look up an entry, ADD or DEL one before it, there or behind it, go on. */
+/* Add or remove an entry before, at or after the last lookup, then go on. */
 TEST_F(lookups, ctl_in_between)
 {
 	struct pool *pool = &self->pool;
@@ -642,7 +643,7 @@ TEST_F(lookups, ctl_in_between)
 	}
 }
 
-/* Look up an entry, close a file there, behind it or before it, go on. */
+/* Close a file at, after or before the last lookup, then go on. */
 TEST_F(lookups, close_in_between)
 {
 	static const struct {
@@ -663,7 +664,7 @@ TEST_F(lookups, close_in_between)
 	}
 }
 
-/* Look up an entry, change those of another fd, go on. */
+/* Add and remove entries of other fds, then go on. */
 TEST_F(lookups, other_fds_in_between)
 {
 	struct pool *pool = &self->pool;
@@ -687,7 +688,7 @@ TEST_F(lookups, other_fds_in_between)
 	}
 }
 
-/* Another interest list at the fd of the one that was asked. */
+/* Replace the epoll file at the same fd. */
 TEST_F(lookups, epoll_file_replaced)
 {
 	struct pool *pool = &self->pool;
@@ -720,7 +721,7 @@ static bool look_up_in_order(const struct pool *pool, int tfd)
 	return true;
 }
 
-/* Two fds of one list, looked up in turn and by two processes at once. */
+/* Look up two fds of one list, in turn and by two processes at once. */
 TEST_F(lookups, two_callers)
 {
 	struct pool *pool = &self->pool;
@@ -838,7 +839,7 @@ TEST_F(epoll, ctl_mod)
 	EXPECT_EQ(-ENOENT, kcmp_entry(self->tfd, self->efd, self->tfd, 1));
 }
 
-/* Whatever events an entry is for, and whether it is disarmed. */
+/* Neither the events of an entry matter, nor whether it is disarmed. */
 TEST_F(epoll, ctl_events)
 {
 	struct epoll_event evs[] = {
@@ -867,7 +868,7 @@ TEST_F(epoll, ctl_events)
 	}
 }
 
-/* O_PATH opens another file, which cannot be added and is no epoll file. */
+/* A file opened with O_PATH cannot be added and is no epoll file. */
 TEST_F(epoll, o_path)
 {
 	char path[64];
@@ -969,7 +970,7 @@ TEST_F(epoll, nested_too_deep)
 	check_refused(_metadata, outer, inner);
 }
 
-/* The kernel limits how many epoll files a file can wake through another. */
+/* The kernel limits how many epoll files one can be added to. */
 #define OUTER	500
 
 TEST_F(epoll, nested_too_often)
@@ -1055,61 +1056,53 @@ TEST_F(epoll, three_processes)
 }
 
 struct thread {
-	pthread_barrier_t ready, done;
-	pid_t tid;
-	bool unshare;
-	int closes;
+	int pipefd[2];		/* for its tid */
+	int closes;		/* in a table of its own; -1 to share one */
 };
 
 static void *thread_body(void *arg)
 {
-	struct thread *thread = arg;
+	const struct thread *thread = arg;
+	pid_t tid = syscall(__NR_gettid);
 
-	thread->tid = syscall(__NR_gettid);
-	if (thread->unshare) {
-		if (syscall(__NR_unshare, CLONE_FILES))
-			thread->tid = -1;
-		close(thread->closes);
-	}
-	pthread_barrier_wait(&thread->ready);
-	pthread_barrier_wait(&thread->done);
+	if (thread->closes >= 0 &&
+	    (unshare(CLONE_FILES) || close(thread->closes)))
+		tid = -1;
+	if (write(thread->pipefd[1], &tid, sizeof(tid)) == sizeof(tid))
+		pause();
 	return NULL;
 }
 
 static void check_thread(struct __test_metadata *_metadata, int efd, int tfd,
-			 bool unshare)
+			 bool shares_files)
 {
-	struct thread thread = { .unshare = unshare, .closes = tfd };
+	struct thread thread = { .closes = shares_files ? -1 : tfd };
+	int expected = shares_files ? 0 : -EBADF;
 	pthread_t id;
+	pid_t tid;
 
-	pthread_barrier_init(&thread.ready, NULL, 2);
-	pthread_barrier_init(&thread.done, NULL, 2);
+	ASSERT_EQ(0, pipe(thread.pipefd));
 	ASSERT_EQ(0, pthread_create(&id, NULL, thread_body, &thread));
-	pthread_barrier_wait(&thread.ready);
-	ASSERT_LT(0, thread.tid);
+	ASSERT_EQ(sizeof(tid), read(thread.pipefd[0], &tid, sizeof(tid)));
+	ASSERT_LT(0, tid);
 
 	/* The fd is looked up in the thread's own table, shared or not. */
-	EXPECT_EQ(unshare ? -EBADF : 0,
-		  kcmp_entry_of(thread.tid, tfd, getpid(), efd, tfd, 0));
-	EXPECT_EQ(0, kcmp_entry_of(getpid(), tfd, thread.tid, efd, tfd, 0));
-	EXPECT_EQ(unshare ? -EBADF : 0,
-		  kcmp_entry_of(thread.tid, tfd, thread.tid, efd, tfd, 0));
-
-	pthread_barrier_wait(&thread.done);
-	pthread_join(id, NULL);
+	EXPECT_EQ(expected, kcmp_entry_of(tid, tfd, getpid(), efd, tfd, 0));
+	EXPECT_EQ(0, kcmp_entry_of(getpid(), tfd, tid, efd, tfd, 0));
+	EXPECT_EQ(expected, kcmp_entry_of(tid, tfd, tid, efd, tfd, 0));
 }
 
 TEST_F(epoll, threads_that_share_files)
 {
-	check_thread(_metadata, self->efd, self->tfd, false);
+	check_thread(_metadata, self->efd, self->tfd, true);
 }
 
 TEST_F(epoll, thread_with_its_own_files)
 {
-	check_thread(_metadata, self->efd, self->tfd, true);
+	check_thread(_metadata, self->efd, self->tfd, false);
 }
 
-/* Executed by the test "after_exec": compare what this program inherited. */
+/* Executed by the test "after_exec": compare the inherited files. */
 static int after_exec(char **argv)
 {
 	int efd = atoi(argv[0]), tfd = atoi(argv[1]), open = atoi(argv[2]);
@@ -1283,7 +1276,7 @@ TEST_F(epoll, io_uring_ctl)
 	EXPECT_EQ(0, kcmp_entry(ring.fd, self->efd, ring.fd, 0));
 }
 
-/* EPOLL_CTL_DEL is prepared, then its fd is closed or reused, then it is done. */
+/* Close or reuse the fd of an EPOLL_CTL_DEL after it was submitted. */
 static void check_late_del(struct __test_metadata *_metadata,
 			   FIXTURE_DATA(epoll) const *self, bool reuse)
 {
@@ -1296,7 +1289,7 @@ static void check_late_del(struct __test_metadata *_metadata,
 	ASSERT_LE(0, gate);
 	ASSERT_LE(0, dupped);
 
-	/* Linked, it waits until the read from the gate is done. */
+	/* Linked, it is issued after the read from the gate. */
 	uring_queue(&ring, (struct io_uring_sqe) {
 		.opcode = IORING_OP_READ,
 		.flags = IOSQE_IO_LINK,
@@ -1341,7 +1334,7 @@ static pid_t free_pid(void)
 	return pid;
 }
 
-/* The error tells what the kernel was built without. */
+/* The error shows which option the kernel was built without. */
 TEST(not_built)
 {
 	int no_such_call = syscall(-1) < 0 ? -errno : 0;
@@ -1396,7 +1389,7 @@ TEST_F(epoll, enoent)
 	EXPECT_EQ(-ENOENT, kcmp_entry(self->tfd, self->efd, self->tfd - 1, 0));
 }
 
-/* Map a page with nothing behind it. Return where it ends. */
+/* Map a page, with nothing mapped after it. Return its end. */
 static char *end_of_mapping(int prot)
 {
 	long page = sysconf(_SC_PAGESIZE);
@@ -1739,8 +1732,8 @@ static ssize_t read_fdinfo(int efd, char *text, size_t size, size_t piece)
 }
 
 /*
- * However fdinfo is read: one line for each entry. They are added in descending
- * fd order, and listed in an order that depends on the kernel.
+ * fdinfo has one line for each entry, however it is read. The entries are added
+ * in descending fd order; the order of the lines is up to the kernel.
  */
 static void check_fdinfo(struct __test_metadata *_metadata,
 			 FIXTURE_DATA(epoll) const *self, int count)

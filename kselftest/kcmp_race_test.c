@@ -236,7 +236,8 @@ static void churn_exec(struct race *race)
 		check(write(SOCK_B, "", 1));
 		check(read(SOCK_B, &byte, 1));
 		if (exec)
-			check(execl("/proc/self/exe", "", EXIT, NULL));
+			check(execl("/proc/self/exe", "kcmp_race_test", EXIT,
+				    NULL));
 		_exit(0);
 	}
 	check(read(SOCK_A, &byte, 1));
@@ -275,7 +276,7 @@ static void churn_epoll(struct race *race)
 
 /* --- The caller ---------------------------------------------------------- */
 
-/* Return what has to be seen and was not, or not often enough. */
+/* Return the kind of answer that was not seen (often enough), or NULL. */
 static const char *missing(const struct race *race)
 {
 	const atomic_ulong *counts = race->shared->counts;
@@ -284,7 +285,7 @@ static const char *missing(const struct race *race)
 	    counts[EQUAL] + counts[LESS] + counts[GREATER] < HITS_MIN)
 		return "calls that find both X and Y";
 	for (int i = SRCH; i < ANSWERS; i++)
-		if (race->errors & 1 << i && !counts[i])
+		if (race->errors & (1 << i) && !counts[i])
 			return answers[i].name;
 	return NULL;
 }
@@ -302,7 +303,7 @@ static void call_kcmp(const struct race *race, pid_t pid2, unsigned long calls)
 		ret = kcmp(race->shared->pid1, pid2, race->type, X, idx2);
 		while (i < ANSWERS && answers[i].ret != ret)
 			i++;
-		if (i == ANSWERS || (i >= SRCH && !(race->errors & 1 << i))) {
+		if (i == ANSWERS || (i >= SRCH && !(race->errors & (1 << i)))) {
 			race->shared->unexpected = ret;
 			break;
 		}

@@ -33,7 +33,10 @@ pub fn is_target(ep: &EventPoll, task: &Task, fd: u32, tfd: i32) -> Result<bool>
 
     // E0451: The lock is claimed to be held.
     #[cfg(lock_claimed)]
-    let _ = kernel::fs::eventpoll::InterestList(ep);
+    let _ = kernel::fs::eventpoll::InterestList {
+        ep,
+        _guard: todo!(),
+    };
 
     // error: lifetime may not live long enough: The entry is used after the lock is released.
     #[cfg(lock_released)]
@@ -47,13 +50,11 @@ pub fn is_target(ep: &EventPoll, task: &Task, fd: u32, tfd: i32) -> Result<bool>
         escaped
     };
 
-    ep.with_interest_list(|list| {
-        // E0499: An entry is used after another lookup.
-        #[cfg(entry_kept)]
-        let first = list.target(tfd, 0);
-        #[cfg(entry_kept)]
-        let _ = (list.target(tfd, 1).is_some(), first.is_some());
+    // E0521: Two interest lists are swapped: each is only locked in its own closure.
+    #[cfg(lists_swapped)]
+    ep.with_interest_list(|outer| ep.with_interest_list(|inner| core::mem::swap(outer, inner)));
 
+    ep.with_interest_list(|list| {
         let target = list.target(tfd, 0).ok_or(ENOENT)?;
 
         // E0133: The address of the target file is taken without a promise how it is used.

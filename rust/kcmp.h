@@ -2,7 +2,6 @@
 #ifndef _LINUX_KCMP_H
 #define _LINUX_KCMP_H
 
-#include <linux/compiler_types.h>
 #include <uapi/linux/kcmp.h>
 
 struct task_struct;

@@ -2,8 +2,8 @@
 
 //! The lookup behind `KCMP_EPOLL_TFD` of kcmp(2).
 //!
-//! [`kernel/kcmp.c`](srctree/kernel/kcmp.c), which finds the tasks and checks the permissions,
-//! calls it in place of its own function of the same name.
+//! [`kernel/kcmp.c`](srctree/kernel/kcmp.c) finds the tasks, checks the permissions, and calls
+//! [`kcmp_epoll_target`] in place of the function in C.
 
 use core::mem::offset_of;
 use kernel::{
@@ -13,7 +13,10 @@ use kernel::{
         c_ulong, //
     },
     fs::{
-        eventpoll::EventPoll,
+        eventpoll::{
+            EventPoll,
+            Target, //
+        },
         RemoteFile, //
     },
     prelude::*,
@@ -24,7 +27,8 @@ use kernel::{
     },
 };
 
-/// `struct kcmp_epoll_slot` as it is copied from user space: `efd`, `tfd`, `toff`.
+/// `struct kcmp_epoll_slot` as it is copied from user space: `efd`, `tfd`, `toff`. An array, since
+/// that implements `FromBytes`, which the type in `bindings` does not.
 type Slot = [u32; 3];
 
 const _: () = {
@@ -34,8 +38,20 @@ const _: () = {
     assert!(offset_of!(bindings::kcmp_epoll_slot, toff) == 2 * size_of::<u32>());
 };
 
-/// Compares file `idx1` of `task1` with the target file of an entry, which the slot at `uslot`
-/// names, of an epoll file of `task2`.
+/// Compares `file` with the target file of an entry, as `KCMP_FILE` does two files.
+///
+/// The references make sure that the file is held, and `ep->mtx` too, until the comparison.
+#[inline]
+fn kcmp_ptr(file: &RemoteFile, target: &Target<'_>) -> c_int {
+    let type_ = bindings::kcmp_type_KCMP_FILE;
+
+    // SAFETY: `kcmp_ptr()` compares the addresses and does not read what they point at. `type_` is
+    // below `KCMP_TYPES`, thus an index of its table of cookies. `target` exists until it returns.
+    unsafe { bindings::kcmp_ptr(file.as_ptr().cast(), target.file_ptr().cast(), type_) }
+}
+
+/// Compares file `idx1` of `task1` with the target file of an entry of an epoll file of `task2`.
+/// The slot at `uslot` names the epoll file and the entry.
 ///
 /// Returns 0, 1 or 2, as `KCMP_FILE` does for two files. Errors are checked in this order:
 ///
@@ -54,16 +70,7 @@ fn compare(task1: &Task, task2: &Task, idx1: c_ulong, uslot: UserPtr) -> Result<
 
     EventPoll::from_file(&epoll_file)?.with_interest_list(|list| {
         let target = list.target(tfd as c_int, toff as usize).ok_or(ENOENT)?;
-
-        // SAFETY: `kcmp_ptr()` compares the addresses and does not read what they point at.
-        // `target` exists until it has returned.
-        Ok(unsafe {
-            bindings::kcmp_ptr(
-                file.as_ptr().cast(),
-                target.file_ptr().cast(),
-                bindings::kcmp_type_KCMP_FILE,
-            )
-        })
+        Ok(kcmp_ptr(&file, &target))
     })
 }
 

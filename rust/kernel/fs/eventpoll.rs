@@ -26,14 +26,20 @@
 
 use crate::{
     bindings,
-    error::{code::*, Result},
+    error::{
+        code::*,
+        Result, //
+    },
     ffi::c_int,
     fs::file::RemoteFile,
     interop::rbtree::{
         crbtree_create,
         CRbTree, //
     },
-    sync::Mutex,
+    sync::{
+        Mutex,
+        MutexGuard, //
+    },
     types::Opaque, //
 };
 use core::mem::offset_of;
@@ -57,7 +63,8 @@ impl EventPoll {
         Self::try_from_file(file).ok_or(EINVAL)
     }
 
-    // Not inline: `is_file_epoll()` is not exported to modules.
+    // Not inline: `is_file_epoll()` is not exported to modules. Returns an `Option`, which fits
+    // into a register.
     fn try_from_file(file: &RemoteFile) -> Option<&EventPoll> {
         // SAFETY: `file` is a valid `struct file`, since the shared reference guarantees a nonzero
         // refcount.
@@ -91,9 +98,13 @@ impl EventPoll {
         // as long as `self` is.
         let mutex = unsafe { Mutex::from_raw(mtx) };
 
-        let _guard = mutex.lock();
-        // INVARIANT: The guard lives until `f` has returned.
-        f(&mut InterestList(self))
+        // INVARIANT: `_guard` is a guard of `ep->mtx`. `ep_alloc()` has cleared the cursor; under
+        // `ep->mtx`, `ep_find_tfd()` or `InterestList::target` sets it to an entry and its toff,
+        // and C code resets it where it changes the tree.
+        f(&mut InterestList {
+            ep: self,
+            _guard: mutex.lock(),
+        })
     }
 }
 
@@ -121,55 +132,71 @@ impl EpItem {
 ///
 /// # Invariants
 ///
-/// - `ep->mtx` is held for as long as this value exists.
+/// - `_guard` is a guard of `ep->mtx`, which is thus held for as long as this value exists. Each
+///   call of [`EventPoll::with_interest_list`] has a lifetime `'a` of its own: lists of two calls
+///   cannot be swapped.
 /// - `ep->cursor` is null or an entry that is linked in the tree, and then `ep->cursor_toff` is the
-///   count of entries before it that have the same fd. C code resets it where the tree changes.
-pub struct InterestList<'a>(&'a EventPoll);
+///   count of entries before it that have the same fd.
+pub struct InterestList<'a> {
+    ep: &'a EventPoll,
+    _guard: MutexGuard<'a, ()>,
+}
 
 impl InterestList<'_> {
     /// Returns the tree of entries, sorted by fd, then by file address.
     #[inline]
     fn tree(&self) -> &CRbTree<EpItem, { offset_of!(bindings::epitem, __bindgen_anon_1.rbn) }> {
-        // SAFETY: `self.0` is a valid `struct eventpoll`; only the address of the field is taken.
-        let root = unsafe { &raw mut (*self.0 .0.get()).rbr };
+        // SAFETY: `ep` is a valid `struct eventpoll`; only the address of the field is taken.
+        let root = unsafe { &raw mut (*self.ep.0.get()).rbr };
 
+        // INVARIANT: All items are linked in the tree of `ep`, whose mutex is held.
+        //
         // SAFETY: `ep_alloc()` has initialised the tree. Its items are of type `struct epitem`,
-        // linked by `rbn`, and `EpItem` is `#[repr(transparent)]` over it. Both `ep_insert()` and
-        // `ep_remove()` change the tree under `ep->mtx`, and only the latter leads to the release
-        // of an item: while `self` is borrowed, the tree does not change, and the items are live.
+        // linked by `rbn`, and `EpItem` is `#[repr(transparent)]` over it. C code changes the tree
+        // in `ep_rbtree_insert()` and `ep_remove_epi()` only, both under `ep->mtx`, and frees an
+        // entry after the latter has unlinked it. `ep->mtx` is held while `self` is borrowed, per
+        // type invariants: the tree does not change, and its items are live.
         unsafe { crbtree_create!(root, EpItem, bindings::epitem, __bindgen_anon_1.rbn) }
     }
 
-    /// Returns the entry that the last lookup has found, and its toff.
+    /// Returns the entry that the last lookup has found, and its toff. [`None`] if the tree has
+    /// changed since.
+    #[cfg(CONFIG_KCMP)]
     #[inline]
     fn cursor(&self) -> Option<(&EpItem, usize)> {
-        #[cfg(CONFIG_KCMP)]
-        {
-            let ep = self.0 .0.get();
-            // SAFETY: `ep` is valid, and both fields are protected by `ep->mtx`, which is held.
-            let (cursor, toff) = unsafe { ((*ep).cursor, (*ep).cursor_toff) };
-            // SAFETY: Null or a linked entry, per type invariants, which is live while `self` is
-            // borrowed.
-            let entry = unsafe { cursor.cast::<EpItem>().as_ref() }?;
-            Some((entry, toff))
-        }
-        #[cfg(not(CONFIG_KCMP))]
+        let ep = self.ep.0.get();
+        // SAFETY: `ep` is valid, and both fields are protected by `ep->mtx`, which is held.
+        let (cursor, toff) = unsafe { ((*ep).cursor, (*ep).cursor_toff) };
+        // INVARIANT: The cursor, if any, is linked in this tree, whose mutex is held.
+        //
+        // SAFETY: `cursor` is null or a linked entry, per type invariants. A linked entry is not
+        // freed while `ep->mtx` is held, thus for as long as `self` is borrowed.
+        let entry = unsafe { cursor.cast::<EpItem>().as_ref() }?;
+        Some((entry, toff))
+    }
+
+    /// There is no cursor.
+    #[cfg(not(CONFIG_KCMP))]
+    #[inline]
+    fn cursor(&self) -> Option<(&EpItem, usize)> {
         None
     }
 
     /// Sets what [`InterestList::cursor`] returns.
+    ///
+    /// # Safety
+    ///
+    /// `entry` must be an entry of this list, and `toff` the count of entries of its fd before it.
+    #[cfg(CONFIG_KCMP)]
     #[inline]
-    fn set_cursor(&self, _entry: &EpItem, _toff: usize) {
-        #[cfg(CONFIG_KCMP)]
-        {
-            let ep = self.0 .0.get();
-            // INVARIANT: `_entry` is linked, per its type invariants, and `_toff` is its place.
-            //
-            // SAFETY: `ep` is valid, and both fields are protected by `ep->mtx`, which is held.
-            unsafe {
-                (*ep).cursor = _entry.0.get();
-                (*ep).cursor_toff = _toff;
-            }
+    unsafe fn set_cursor(&self, entry: &EpItem, toff: usize) {
+        let ep = self.ep.0.get();
+        // INVARIANT: As the caller guarantees.
+        //
+        // SAFETY: `ep` is valid, and both fields are protected by `ep->mtx`, which is held.
+        unsafe {
+            (*ep).cursor = entry.0.get();
+            (*ep).cursor_toff = toff;
         }
     }
 
@@ -185,8 +212,8 @@ impl InterestList<'_> {
     pub fn target(&mut self, tfd: c_int, toff: usize) -> Option<Target<'_>> {
         let tree = self.tree();
         let (entries, at) = match self.cursor() {
-            // SAFETY: The cursor is linked in this tree, per type invariants.
             Some((entry, at)) if entry.tfd() == tfd && at <= toff => {
+                // SAFETY: The cursor is linked in this tree, per type invariants.
                 (unsafe { tree.iter_from(entry) }, at)
             }
             _ => (tree.lower_bound(|entry| entry.tfd() < tfd), 0),
@@ -196,16 +223,23 @@ impl InterestList<'_> {
             .zip(at..)
             .find(|&(_, at)| at == toff)?;
 
-        self.set_cursor(entry, toff);
+        #[cfg(CONFIG_KCMP)]
+        // SAFETY: `entry` is of this list, and `toff` others of its fd are before it.
+        unsafe {
+            self.set_cursor(entry, toff)
+        };
         Some(Target(entry))
     }
 }
 
-/// What an entry of an interest list refers to, under `ep->mtx`.
+/// The target file of an entry, under `ep->mtx`.
 pub struct Target<'a>(&'a EpItem);
 
 impl Target<'_> {
     /// Returns the address of the target file, `epi->ffd.file`.
+    ///
+    /// Unsafe, although it only returns a pointer: the address identifies the file only under
+    /// `ep->mtx`.
     ///
     /// # Safety
     ///
@@ -304,7 +338,7 @@ mod tests {
 
         /// Links an entry that is not linked, as `ep_rbtree_insert()` does.
         fn insert(&self, i: usize) {
-            assert!(!self.linked[i].replace(true));
+            self.linked[i].set(true);
             self.reset_cursor();
             // SAFETY: `rbr` is a valid tree of items, per type invariants. The item is not in it,
             // and is linked where the descent for its key ends.
@@ -331,7 +365,7 @@ mod tests {
 
         /// Unlinks an entry, as `ep_remove_epi()` does.
         fn erase(&self, i: usize) {
-            assert!(self.linked[i].replace(false));
+            self.linked[i].set(false);
             self.reset_cursor();
             // SAFETY: The item is in the tree, per type invariants.
             unsafe {
@@ -413,14 +447,6 @@ mod tests {
     }
 
     #[test]
-    fn one_entry() -> Result {
-        for fd in -1..4 {
-            Fixture::new(&[(fd, 0x1000)], 1)?.check_all()?;
-        }
-        Ok(())
-    }
-
-    #[test]
     fn shared_fds() -> Result {
         Fixture::new(&SHARED, SHARED.len())?.check_all()
     }
@@ -448,9 +474,37 @@ mod tests {
         Ok(())
     }
 
-    /// The tree changes before, at and behind the cursor.
+    /// A lookup that finds an entry leaves the cursor there; others leave it as it is.
+    #[cfg(CONFIG_KCMP)]
     #[test]
-    fn cursor_is_reset() -> Result {
+    fn cursor_is_set() -> Result {
+        let fixture = Fixture::new(&SHARED, SHARED.len())?;
+        // SAFETY: `ep` is valid, and no other thread uses it.
+        let cursor = || unsafe { ((*fixture.ep.get()).cursor, (*fixture.ep.get()).cursor_toff) };
+        for (tfd, toff, i) in [
+            (3, 1, 2),
+            (3, 3, 4),
+            (3, 4, 4),
+            (5, 0, 4),
+            (4, 1, 6),
+            (3, 0, 1),
+        ] {
+            fixture.check(tfd, toff)?;
+            assert_eq!(cursor().0, fixture.items[i].get());
+        }
+        assert_eq!(cursor().1, 0);
+
+        // With a wrong toff, a lookup that starts at the cursor finds another entry.
+        // SAFETY: As above.
+        unsafe { (*fixture.ep.get()).cursor_toff = 1 };
+        assert_eq!(fixture.lookup(3, 1), Some(SHARED[1].1));
+        Ok(())
+    }
+
+    /// Entries before, at and after the cursor are unlinked and linked again. The fixture resets
+    /// the cursor, as C code does.
+    #[test]
+    fn tree_changes() -> Result {
         for changed in 0..SHARED.len() {
             let fixture = Fixture::new(&SHARED, SHARED.len())?;
             for toff in 0..5 {
@@ -474,7 +528,7 @@ mod tests {
             let mut entries = KVec::new();
             for _ in 0..1 + random.below(60) {
                 let entry = (random.below(18) as c_int, random.below(1000));
-                // As `epoll_ctl()`, which fails with `EEXIST`.
+                // Skip duplicates: `epoll_ctl()` fails with `EEXIST`.
                 if !entries.contains(&entry) {
                     entries.push(entry, GFP_KERNEL)?;
                 }

@@ -43,7 +43,7 @@
 //! # // SAFETY: `root` is a valid, empty tree.
 //! # let mut link = unsafe { &raw mut (*root).rb_node };
 //! # for i in 0..3 {
-//! #     // SAFETY: There are three items.
+//! #     // SAFETY: `i` is in bounds of `items`.
 //! #     let node = unsafe { &raw mut (*items.add(i)).node };
 //! #     // SAFETY: Keys ascend, thus the node belongs to the right of the one before it, which is
 //! #     // the last of the tree.
@@ -77,13 +77,13 @@
 //!
 //! // Create the typed view from the root.
 //! //
-//! // SAFETY: `root` is a valid tree of `SampleItemC`, linked by their field `node`, that nobody
-//! // modifies, and `Item` is `#[repr(transparent)]` over `SampleItemC`.
+//! // SAFETY: `root` is a valid tree of `SampleItemC`, linked by their field `node`, which is not
+//! // modified, and `Item` is `#[repr(transparent)]` over `SampleItemC`.
 //! let tree = unsafe { crbtree_create!(root, Item, SampleItemC, node) };
 //!
 //! assert!(tree.iter().map(Item::key).eq([10, 20, 30]));
 //!
-//! // The first item that is not before 20, and all behind it.
+//! // The first item that is not before 20, and all after it.
 //! assert!(tree.lower_bound(|item| item.key() < 20).map(Item::key).eq([20, 30]));
 //! assert!(tree.lower_bound(|item| item.key() < 31).next().is_none());
 //! ```
@@ -107,7 +107,8 @@ use crate::{
 ///
 /// # Invariants
 ///
-/// - The underlying `rb_root` is the root of a well-formed red-black tree, which is not modified.
+/// - The underlying `rb_root` is the root of a well-formed red-black tree, which is not modified
+///   while the view is borrowed.
 /// - Each `rb_node` of the tree is at byte offset `OFFSET` of a valid struct that `T` wraps.
 #[repr(transparent)]
 pub struct CRbTree<T, const OFFSET: usize>(Opaque<bindings::rb_root>, PhantomData<T>);
@@ -117,11 +118,13 @@ impl<T, const OFFSET: usize> CRbTree<T, OFFSET> {
     ///
     /// # Safety
     ///
-    /// - `root` must be a valid pointer to an initialized `rb_root` (e.g. `RB_ROOT`).
+    /// - `root` must point at the root of a well-formed red-black tree (e.g. `RB_ROOT`, and nodes
+    ///   that were added by `rb_link_node()` and `rb_insert_color()`).
     /// - `root` and all items of the tree must remain valid for the lifetime `'a`.
     /// - The tree and all linked nodes must not be modified for the lifetime `'a`.
-    /// - The tree must contain items where the `rb_node` field is at byte offset `OFFSET`.
-    /// - `T` must be `#[repr(transparent)]` over the C struct.
+    /// - Each node must be at byte offset `OFFSET` of a C struct that `T` is
+    ///   `#[repr(transparent)]` over, and `&'a T` must be a sound reference to it, with regard to
+    ///   aliasing and to the invariants of `T`.
     #[inline]
     pub unsafe fn from_raw<'a>(root: *mut bindings::rb_root) -> &'a Self {
         // INVARIANT: The caller guarantees a tree of such items, valid and unmodified for `'a`.
@@ -152,6 +155,8 @@ impl<T, const OFFSET: usize> CRbTree<T, OFFSET> {
         let mut next = NonNull::new(unsafe { (*self.0.get()).rb_node });
         let mut bound = None;
 
+        // A loop for each run to the left makes compilers branch. In one loop they select the child
+        // by a conditional move, which takes 7 instead of 5 or 6 instructions per level on x86_64.
         'search: while let Some(mut node) = next {
             // SAFETY: `node` was reached from the root, thus it is in this tree.
             while !before(unsafe { Self::item(node) }) {
@@ -166,7 +171,7 @@ impl<T, const OFFSET: usize> CRbTree<T, OFFSET> {
             next = NonNull::new(unsafe { (*node.as_ptr()).rb_right });
         }
 
-        // INVARIANT: `bound` was reached from the root.
+        // INVARIANT: `bound` is `None` or was reached from the root of this tree.
         Iter {
             node: bound,
             yielded: false,
@@ -174,14 +179,15 @@ impl<T, const OFFSET: usize> CRbTree<T, OFFSET> {
         }
     }
 
-    /// Create an iterator over `item` and the items behind it, in the order of the tree.
+    /// Create an iterator over `item` and the items after it, in the order of the tree.
     ///
     /// # Safety
     ///
     /// `item` must be an item of this tree.
     #[inline]
     pub unsafe fn iter_from<'a>(&'a self, item: &'a T) -> Iter<'a, T, OFFSET> {
-        // SAFETY: Per type invariants, the item has its node at byte offset `OFFSET`.
+        // SAFETY: The item has its node at byte offset `OFFSET`, per type invariants: the result is
+        // in bounds of the item.
         let node = unsafe { NonNull::from(item).byte_add(OFFSET) }.cast();
         // INVARIANT: `item` is in this tree per caller guarantees.
         Iter {
@@ -228,7 +234,8 @@ impl<'a, T, const OFFSET: usize> Iterator for Iter<'a, T, OFFSET> {
         if self.yielded {
             // INVARIANT: The successor of a node of the tree is one as well.
             //
-            // SAFETY: `node` is a node of a valid tree per type invariants.
+            // SAFETY: `node` is a node of a tree that is well-formed and not modified while it is
+            // borrowed, per type invariants.
             self.node = NonNull::new(unsafe { bindings::rb_next(node.as_ptr()) });
             node = self.node?;
         }
@@ -257,10 +264,11 @@ impl<T, const OFFSET: usize> FusedIterator for Iter<'_, T, OFFSET> {}
 ///
 /// The caller must ensure:
 ///
-/// - `$root` is a valid, initialized `rb_root` of a tree that is not concurrently modified for the
-///   lifetime of the [`CRbTree`].
-/// - The tree contains items of type `$c_type` linked via an embedded `$field`.
-/// - `$rust_type` is `#[repr(transparent)]` over `$c_type` or has compatible layout.
+/// - `$root` points at the root of a well-formed red-black tree.
+/// - The root and all items remain valid, and the tree is not modified, for the lifetime of the
+///   returned reference.
+/// - The items are of type `$c_type`, linked via `$field`.
+/// - `$rust_type` is `#[repr(transparent)]` over `$c_type`, and its invariants hold for each item.
 ///
 /// # Examples
 ///
@@ -358,7 +366,7 @@ mod tests {
             Ok(fixture)
         }
 
-        /// Links an item of `items`, behind those of the same key.
+        /// Links an item of `items`, after those of the same key.
         fn insert(&self, item: &Item) {
             let root = self.root.get();
             let mut parent = ptr::null_mut();
@@ -513,15 +521,5 @@ mod tests {
             check().inspect_err(|_| pr_err!("the seed was {seed}\n"))?;
         }
         Ok(())
-    }
-
-    #[test]
-    fn many_nodes() -> Result {
-        let mut random = Random(0);
-        Fixture::new((0..10_000).map(|i| 3 * i + 1))?.check()?;
-        let mut fixture = Fixture::new((0..10_000).map(|_| random.below(30_000)))?;
-        fixture.check()?;
-        fixture.erase(|| random.below(3) == 0);
-        fixture.check()
     }
 }

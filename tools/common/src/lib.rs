@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The shared part of the kselftests, and what only the tools need.
+
+mod counts;
+mod epoll;
+mod files;
+#[path = "../../../kselftest/rust/lib.rs"]
+mod kselftest;
+mod memory;
+mod processes;
+mod program;
+
+pub use counts::*;
+pub use epoll::*;
+pub use files::*;
+pub use kselftest::*;
+pub use memory::*;
+pub use processes::*;
+pub use program::*;

@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The command line, and the text of --help and of the manual page.
+
+use crate::process::{Fd, Pid};
+use clap::{ColorChoice, CommandFactory, Parser};
+
+/// List the files that epoll instances watch, and where they are open
+///
+/// An epoll instance records the fd under which a file was added. The fd may be closed by now, or
+/// refer to another file, while the entry lives on: as long as the target file is open anywhere.
+/// lsepoll asks kcmp(2) which file is behind an entry, and lists each place where it is open.
+///
+/// Without PID, it lists all epoll instances of all processes that the caller may inspect.
+#[derive(Parser)]
+#[command(name = "lsepoll", version, max_term_width = 100)]
+pub struct Args {
+    /// List the epoll instances of these processes only
+    ///
+    /// The state of an entry is told as the process sees it. Otherwise, the oldest process that has
+    /// the epoll instance open counts.
+    #[arg(value_name = "PID", value_parser = clap::value_parser!(Pid).range(1..))]
+    pub pids: Vec<Pid>,
+
+    /// List the epoll instances of processes with this name only, as in /proc/PID/comm
+    #[arg(short, long, value_name = "COMM")]
+    pub name: Option<String>,
+
+    /// List the epoll instances that are open under this fd only
+    #[arg(short, long, value_name = "EFD", value_parser = clap::value_parser!(Fd).range(0..))]
+    pub fd: Option<Fd>,
+
+    /// Print only entries that are not in place; exit with 1 if there are any
+    #[arg(short, long)]
+    pub stale: bool,
+
+    /// Print JSON, one object a line for each epoll instance
+    #[arg(short, long)]
+    pub json: bool,
+
+    /// When to use colors
+    #[arg(long, value_name = "WHEN", default_value = "auto")]
+    pub color: ColorChoice,
+
+    /// Say on stderr how much was searched, and how many kcmp(2) calls it took
+    #[arg(short, long)]
+    pub verbose: bool,
+
+    /// Set up processes whose entries are in each of the states, list them, and check the rows
+    #[arg(long, exclusive = true)]
+    pub demo: bool,
+
+    /// Print the manual page: lsepoll --man | man -l -
+    #[arg(long, exclusive = true)]
+    pub man: bool,
+}
+
+/// A part of the manual page and of --help: a text, and terms with their meaning.
+pub struct Section {
+    pub title: &'static str,
+    pub text: &'static str,
+    pub terms: &'static [(&'static str, &'static str)],
+}
+
+pub const SECTIONS: &[Section] = &[
+    Section {
+        title: "Columns",
+        text: "",
+        terms: &[
+            ("FD", "The fd under which the file was added."),
+            (
+                "TOFF",
+                "How many entries with the same fd come first in the interest list.",
+            ),
+            (
+                "EVENTS",
+                "Events and flags without EPOLL. ERR and HUP, which are always waited for, are \
+                 left out. An entry with EPOLLONESHOT is disarmed after an event.",
+            ),
+            (
+                "DATA",
+                "What epoll_wait(2) returns with an event: in decimal, or in hexadecimal from \
+                 2^32.",
+            ),
+            ("STATE", "See States."),
+            (
+                "FILE",
+                "The target file: its path or what /proc tells instead, and the addresses of a \
+                 socket.",
+            ),
+            (
+                "WHERE",
+                "The places where the target file is open, if it is not in place, and the file \
+                 to which a stale fd refers.",
+            ),
+        ],
+    },
+    Section {
+        title: "States",
+        text: "",
+        terms: &[
+            ("in place", "The fd still refers to the target file."),
+            (
+                "moved",
+                "It does not, but another fd of the same process does.",
+            ),
+            (
+                "elsewhere",
+                "Only fds of other processes do, or of a thread with its own fd table.",
+            ),
+            (
+                "nowhere",
+                "The target file was not found: it is in flight on a unix socket, registered with \
+                 io_uring, or open in a process that the caller may not inspect.",
+            ),
+            (
+                "unsettled",
+                "The entry or its file changed each time that lsepoll looked.",
+            ),
+            (
+                "stale, ...",
+                "In addition: the fd is open, but refers to another file.",
+            ),
+        ],
+    },
+    Section {
+        title: "JSON",
+        text: "With --json, each line is an object for one epoll instance. Members may be added \
+               in later versions; these stay:",
+        terms: &[
+            (
+                "holders",
+                "Where the epoll instance is open, an array of places: objects with pid, tid, \
+                 comm and fd. tid differs from pid if the thread has its own fd table. The first \
+                 holder is the one that sees the states.",
+            ),
+            (
+                "entries",
+                "The interest list, in order of tfd and toff, an array of objects:",
+            ),
+            ("entries[].tfd, .toff", "FD and TOFF, numbers."),
+            (
+                "entries[].events",
+                "All events and flags, an array of names without EPOLL. Bits without a name are \
+                 in hexadecimal.",
+            ),
+            (
+                "entries[].data",
+                "DATA, a string in hexadecimal: JSON numbers often have 53 bits only.",
+            ),
+            (
+                "entries[].state",
+                "One of \"in place\", \"moved\", \"elsewhere\", \"nowhere\" and \"unsettled\".",
+            ),
+            (
+                "entries[].file",
+                "The target file, an object: name as in FILE, inode (a number) and device \
+                 (major:minor) as in fdinfo.",
+            ),
+            (
+                "entries[].stale",
+                "The name of the file to which a stale fd refers, otherwise null.",
+            ),
+            (
+                "entries[].places",
+                "All places where the target file was found, an array like holders. Those in the \
+                 process of the first holder come first. For an entry in place, it has that place \
+                 only.",
+            ),
+            (
+                "searched",
+                "An object with the numbers of processes that were searched (processes), that the \
+                 caller may not inspect (not_permitted), and whether /proc hides others (hidden).",
+            ),
+        ],
+    },
+    Section {
+        title: "Exit status",
+        text: "",
+        terms: &[
+            (
+                "0",
+                "Success. With --stale: each settled entry is in place.",
+            ),
+            (
+                "1",
+                "With --stale: an entry is moved, elsewhere or nowhere.",
+            ),
+            ("2", "An error."),
+        ],
+    },
+    Section {
+        title: "Requirements",
+        text: "Linux 4.13 or newer with CONFIG_KCMP, and /proc. Processes of the same user can be \
+               inspected, unless they have changed their uid, gid or capabilities; others take \
+               root or CAP_SYS_PTRACE. The processes run meanwhile. An answer is asked for again \
+               when an entry or a file has changed; entries that keep changing are unsettled.",
+        terms: &[],
+    },
+    Section {
+        title: "Examples",
+        text: "",
+        terms: &[
+            ("lsepoll --stale", "All entries that are not in place."),
+            (
+                "lsepoll --name nginx",
+                "The epoll instances of all processes named nginx.",
+            ),
+            (
+                "lsepoll --json 4711 | jq '.entries[] | select(.state == \"nowhere\")'",
+                "Entries of process 4711 that nobody can remove by their fd.",
+            ),
+        ],
+    },
+];
+
+/// The command, with the sections as they are in --help.
+pub fn command() -> clap::Command {
+    let mut help = String::new();
+    for Section { title, text, terms } in SECTIONS {
+        help.push_str(&format!("{title}:\n"));
+        if !text.is_empty() {
+            help.push_str(&format!("{}\n", indent(text, 2)));
+        }
+        for (term, meaning) in *terms {
+            help.push_str(&format!("  {term}\n{}\n", indent(meaning, 10)));
+        }
+        help.push('\n');
+    }
+    Args::command().after_long_help(help.trim_end().to_string())
+}
+
+/// Breaks a text into lines that begin with spaces.
+fn indent(text: &str, spaces: usize) -> String {
+    const WIDTH: usize = 80;
+
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        let line = lines.last().map_or(0, String::len);
+        if line > 0 && spaces + line + 1 + word.len() > WIDTH {
+            lines.push(String::new());
+        }
+        if let Some(line) = lines.last_mut() {
+            if !line.is_empty() {
+                line.push(' ');
+            }
+            line.push_str(word);
+        }
+    }
+    let indented = lines.iter().map(|line| format!("{:spaces$}{line}", ""));
+    indented.collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn command_is_consistent() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn lines_are_broken() {
+        assert_eq!(indent("a b", 2), "  a b");
+        let text = "word ".repeat(30);
+        assert!(indent(&text, 10).lines().all(|line| line.len() <= 80));
+        assert_eq!(indent(&text, 10).lines().count(), 3);
+    }
+}

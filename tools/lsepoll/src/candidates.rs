@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The files among which target files are searched.
+
+use crate::error::Error;
+use crate::fdinfo::Entry;
+use crate::kcmp::{self, ask};
+use crate::name::{self, Kinds};
+use crate::order::{self, Answer};
+use crate::process::{Listing, Place};
+use crate::progress::Progress;
+use std::collections::HashMap;
+
+/// How many comparisons to spend on files that cannot be sorted.
+const PATIENCE: usize = 200_000;
+
+/// The files with the same inode: many, if they are eventfds for example. `None` stands for files
+/// of which the inode is not known.
+type Inode = Option<u64>;
+
+pub struct Candidates {
+    groups: HashMap<Inode, Group>,
+    patience: usize,
+}
+
+struct Group {
+    places: Vec<Place>,
+    /// In the order of kcmp(2), if that pays.
+    sorted: Option<Vec<Vec<Place>>>,
+    /// Whether the order was found to be right after the search.
+    is_kept: Option<bool>,
+}
+
+impl Candidates {
+    /// Sorts the files that may be the targets of entries.
+    pub fn new<'a>(
+        entries: impl Iterator<Item = &'a Entry> + Clone,
+        listing: &Listing,
+        kinds: &Kinds,
+        progress: &mut Progress,
+    ) -> Result<Candidates, Error> {
+        let mut wanted: HashMap<Inode, usize> = HashMap::new();
+        for inode in entries.flat_map(|entry| inodes(entry, kinds)) {
+            *wanted.entry(inode).or_default() += 1;
+        }
+
+        let mut groups: HashMap<Inode, Vec<Place>> = HashMap::new();
+        for (place, link) in &listing.files {
+            let inode = match name::inode_in_link(link) {
+                Some(inode) => Some(inode),
+                // There is no need to ask /proc if all entries are of sockets and pipes.
+                None if wanted.contains_key(&None) => name::inode(place, link),
+                None => continue,
+            };
+            if wanted.contains_key(&inode) {
+                groups.entry(inode).or_default().push(place.clone());
+            }
+        }
+
+        let mut candidates = Candidates {
+            groups: HashMap::new(),
+            patience: PATIENCE,
+        };
+        for (inode, places) in groups {
+            // For a few entries, it takes fewer calls to compare them with all files.
+            let is_sorting_worth_it = wanted[&inode] > order::depth(places.len());
+            let sorted = is_sorting_worth_it
+                .then(|| sort(&places, progress))
+                .transpose()?;
+            let group = Group {
+                places,
+                sorted,
+                is_kept: None,
+            };
+            candidates.groups.insert(inode, group);
+        }
+        Ok(candidates)
+    }
+
+    /// The places where the target file of an entry may be open, by comparing it with files.
+    pub fn search(
+        &mut self,
+        entry: &Entry,
+        kinds: &Kinds,
+        mut compare: impl FnMut(&Place) -> Result<Answer, Error>,
+    ) -> Result<Vec<Place>, Error> {
+        let mut found = Vec::new();
+        for inode in inodes(entry, kinds) {
+            let Some(group) = self.groups.get_mut(&inode) else {
+                continue;
+            };
+            if let Some(sorted) = &mut group.sorted {
+                let equal = order::search(sorted, &mut compare)?;
+                found.extend(equal.into_iter().flatten().cloned());
+            } else {
+                found.extend_from_slice(&group.places);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Whether a file that [`Candidates::search`] has not found at a place was not there: the order
+    /// must still be right. Files that were closed and opened meanwhile are not in order.
+    pub fn is_order_kept(&mut self, entry: &Entry, kinds: &Kinds) -> Result<bool, Error> {
+        for inode in inodes(entry, kinds) {
+            let Some(group) = self.groups.get_mut(&inode) else {
+                continue;
+            };
+            let is_kept = match (group.is_kept, &group.sorted) {
+                (Some(is_kept), _) => is_kept,
+                (None, None) => true,
+                (None, Some(sorted)) => is_sorted(sorted)?,
+            };
+            group.is_kept = Some(is_kept);
+            if !is_kept {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// All places where the target file of an entry may be open, unless there are too many.
+    pub fn all(&mut self, entry: &Entry, kinds: &Kinds) -> Option<Vec<Place>> {
+        let mut all = Vec::new();
+        for inode in inodes(entry, kinds) {
+            all.extend(
+                self.groups
+                    .get(&inode)
+                    .into_iter()
+                    .flat_map(|group| &group.places),
+            );
+        }
+        self.patience = self.patience.checked_sub(all.len())?;
+        Some(all.into_iter().cloned().collect())
+    }
+}
+
+/// The groups that an entry may be in.
+fn inodes(entry: &Entry, kinds: &Kinds) -> impl Iterator<Item = Inode> + use<> {
+    let unknown = (!kinds.is_inode_in_link(entry)).then_some(None);
+    [Some(entry.inode)].into_iter().chain(unknown)
+}
+
+fn sort(places: &[Place], progress: &mut Progress) -> Result<Vec<Vec<Place>>, Error> {
+    progress.begin("sorting files", places.len() * order::depth(places.len()));
+    order::sort(places.iter().cloned(), |a, b| {
+        progress.step();
+        compare(a, b)
+    })
+}
+
+fn is_sorted(files: &[Vec<Place>]) -> Result<bool, Error> {
+    for pair in files.windows(2) {
+        if compare(&pair[0][0], &pair[1][0])? != Answer::Less {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Compares two files.
+pub fn compare(a: &Place, b: &Place) -> Result<Answer, Error> {
+    // kcmp(2) does not tell which of them it has not found, and it may be there again.
+    for _ in 0..3 {
+        if let Some(ordering) = ask(kcmp::compare_files(a, b))? {
+            return Ok(ordering.into());
+        }
+        if ask(kcmp::compare_files(a, a))?.is_none() {
+            return Ok(Answer::LeftGone);
+        }
+        if ask(kcmp::compare_files(b, b))?.is_none() {
+            return Ok(Answer::RightGone);
+        }
+    }
+    // There is no order to keep.
+    Ok(Answer::Less)
+}

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What can go wrong, and what helps.
+
+use crate::process::{Fd, Pid};
+use std::fmt;
+use std::io;
+
+#[derive(Debug)]
+pub enum Error {
+    NoKcmp,
+    KcmpNotPermitted,
+    NoEpollTfd,
+    NoEpoll,
+    NoProc,
+    OtherProc,
+    NoProcess(Pid),
+    HiddenProcess(Pid),
+    NotPermitted(Pid),
+    NotOpen(Pid, Fd),
+    NotEpoll(Pid, Fd, String),
+    Fdinfo(String),
+    Io(&'static str, io::Error),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::NoKcmp => f.write_str("this kernel has no kcmp(2): build it with CONFIG_KCMP=y"),
+            Error::KcmpNotPermitted => f.write_str(
+                "kcmp(2) is not permitted, even on lsepoll itself: a seccomp filter refuses it; \
+                 in a container, CAP_SYS_PTRACE usually permits it",
+            ),
+            Error::NoEpollTfd => f.write_str(
+                "kcmp(2) of this kernel has no KCMP_EPOLL_TFD: it takes Linux 4.13 or newer",
+            ),
+            Error::NoEpoll => {
+                f.write_str("this kernel has no epoll(7): build it with CONFIG_EPOLL=y")
+            }
+            Error::NoProc => f.write_str("/proc is not mounted: mount -t proc proc /proc"),
+            Error::OtherProc => f.write_str(
+                "/proc shows another PID namespace: mount the one of this namespace over it",
+            ),
+            Error::NoProcess(pid) => write!(f, "pid {pid}: no such process"),
+            Error::HiddenProcess(pid) => write!(
+                f,
+                "pid {pid}: hidden, /proc is mounted with hidepid: run lsepoll as root, \
+                 or with the group that the gid option of that mount names"
+            ),
+            Error::NotPermitted(pid) => write!(
+                f,
+                "pid {pid}: not permitted: run lsepoll as root, with CAP_SYS_PTRACE, or as the \
+                 user of the process, which must not have changed its uid, gid or capabilities"
+            ),
+            Error::NotOpen(pid, fd) => write!(f, "pid {pid}: fd {fd} is not open"),
+            Error::NotEpoll(pid, fd, name) => {
+                write!(f, "pid {pid}: fd {fd} is not an epoll file, but {name}")
+            }
+            Error::Fdinfo(line) => write!(f, "fdinfo of an epoll file is not understood: {line}"),
+            Error::Io(what, error) => write!(f, "{what}: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}

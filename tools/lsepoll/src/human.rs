@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What lsepoll prints for a person.
+
+use crate::events;
+use crate::name::printable;
+use crate::process::{Place, Table};
+use crate::report::{Epoll, Report, Row, Searched, State};
+use crate::table::{self, Cell, Layout};
+use anstyle::{AnsiColor, Style};
+use std::io::{self, Write};
+
+const COLUMNS: [(&str, Layout); 7] = [
+    ("FD", Layout::Right),
+    ("TOFF", Layout::Right),
+    ("EVENTS", Layout::Left),
+    ("DATA", Layout::Right),
+    ("STATE", Layout::Left),
+    ("FILE", Layout::Broken),
+    ("WHERE", Layout::Broken),
+];
+
+/// How many processes are named in a line for a terminal.
+const FEW: usize = 4;
+
+/// Prints all epoll files. `width` is that of the terminal, if there is one.
+pub fn print(report: &Report, out: &mut impl Write, width: Option<usize>) -> io::Result<()> {
+    let limit = width.map_or(usize::MAX, |_| FEW);
+    for (i, epoll) in report.epolls.iter().enumerate() {
+        if i > 0 {
+            writeln!(out)?;
+        }
+        print_heading(epoll, out, limit)?;
+        if !epoll.rows.is_empty() {
+            writeln!(out)?;
+            let home = &epoll.holders[0].table;
+            let rows: Vec<_> = (epoll.rows.iter())
+                .map(|row| cells(row, home, limit))
+                .collect();
+            table::print(out, &COLUMNS, &rows, width)?;
+        }
+    }
+    Ok(())
+}
+
+fn print_heading(epoll: &Epoll, out: &mut impl Write, limit: usize) -> io::Result<()> {
+    let (home, others) = (&epoll.holders[0], &epoll.holders[1..]);
+    let bold = Style::new().bold();
+    write!(
+        out,
+        "{bold}{}, fd {}{bold:#}",
+        process(&home.table),
+        home.fd
+    )?;
+    write!(out, ": {}", count(epoll.rows.len(), "entry", "entries"))?;
+    match epoll.misplaced() {
+        0 => {}
+        misplaced => write!(out, ", {misplaced} not in place")?,
+    }
+    writeln!(out)?;
+    if !others.is_empty() {
+        writeln!(out, "also open as {}", places(others, &home.table, limit))?;
+    }
+    Ok(())
+}
+
+fn cells(row: &Row, home: &Table, limit: usize) -> [Cell; 7] {
+    let entry = &row.entry;
+    let data = match u32::try_from(entry.data) {
+        Ok(data) => data.to_string(),
+        Err(_) => format!("{:#x}", entry.data),
+    };
+    let state = match row.stale {
+        Some(_) => format!("stale, {}", row.state.name()),
+        None => row.state.name().to_string(),
+    };
+    let mut found = Vec::new();
+    if row.state != State::InPlace && !row.places.is_empty() {
+        found.push(places(&row.places, home, limit));
+    }
+    if let Some(stale) = &row.stale {
+        found.push(format!("fd {} is now {stale}", entry.tfd));
+    }
+    [
+        entry.tfd.to_string().into(),
+        entry.toff.to_string().into(),
+        events::describe(entry.events).into(),
+        data.into(),
+        Cell {
+            text: state,
+            style: style(row.state),
+        },
+        row.file.clone().into(),
+        found.join("; ").into(),
+    ]
+}
+
+fn style(state: State) -> Style {
+    let color = match state {
+        State::InPlace => return Style::new(),
+        State::Moved => AnsiColor::Yellow,
+        State::Elsewhere => AnsiColor::Cyan,
+        State::Nowhere => AnsiColor::Red,
+        State::Unsettled => AnsiColor::Magenta,
+    };
+    Style::new().fg_color(Some(color.into()))
+}
+
+fn process(table: &Table) -> String {
+    let Table { pid, tid, .. } = table;
+    let comm = printable(&table.comm);
+    if tid == pid {
+        format!("pid {pid} ({comm})")
+    } else {
+        format!("pid {pid} tid {tid} ({comm})")
+    }
+}
+
+/// Names places. The table that is home is not named.
+fn places(places: &[Place], home: &Table, limit: usize) -> String {
+    let tables: Vec<_> = (places.chunk_by(|a, b| a.table.tid == b.table.tid)).collect();
+    let mut named = Vec::new();
+    for places in tables.iter().take(limit) {
+        let table = &places[0].table;
+        let fds: Vec<_> = places.iter().map(|place| place.fd.to_string()).collect();
+        let fds = fds.join(", ");
+        named.push(if table.tid == home.tid {
+            format!("fd {fds}")
+        } else {
+            format!("{} fd {fds}", process(table))
+        });
+    }
+    if tables.len() > limit {
+        let more = count(tables.len() - limit, "process", "processes");
+        named.push(format!("{more} more"));
+    }
+    named.join("; ")
+}
+
+/// What the rows do not tell. `is_narrowed` says whether the caller named processes.
+pub fn notes(report: &Report, is_narrowed: bool) -> Vec<String> {
+    let Searched {
+        processes,
+        not_permitted,
+        hidden,
+        rounds,
+        ..
+    } = report.searched;
+    let in_state = |state| report.rows().filter(|row| row.state == state).count();
+    let mut notes = Vec::new();
+    if report.epolls.is_empty() {
+        notes.push("no epoll instance found".to_string());
+    }
+    let nowhere = in_state(State::Nowhere);
+    if nowhere > 0 {
+        let nowhere = count(nowhere, "entry is", "entries are");
+        let searched = count(processes, "process", "processes");
+        notes.push(format!(
+            "{nowhere} nowhere in {searched}: in flight on a unix socket, registered with \
+             io_uring, or open where lsepoll may not look"
+        ));
+    }
+    let unsettled = in_state(State::Unsettled);
+    if unsettled > 0 {
+        let unsettled = count(unsettled, "entry is", "entries are");
+        notes.push(format!(
+            "{unsettled} unsettled: changed each of the {rounds} times that lsepoll looked"
+        ));
+    }
+    if !is_narrowed || nowhere > 0 {
+        if not_permitted > 0 {
+            let missed = count(not_permitted, "process", "processes");
+            notes.push(format!(
+                "{missed} could not be inspected: that takes root or CAP_SYS_PTRACE"
+            ));
+        }
+        if hidden {
+            notes.push("/proc hides processes: it is mounted with hidepid".to_string());
+        }
+    }
+    notes
+}
+
+/// A number of things.
+pub fn count(n: usize, one: &str, many: &str) -> String {
+    format!("{n} {}", if n == 1 { one } else { many })
+}

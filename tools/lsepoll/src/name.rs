@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Names files as a person knows them.
+
+use crate::fdinfo::{self, Entry};
+use crate::process::Place;
+use crate::scene;
+use std::fs;
+use std::io;
+use std::os::linux::fs::MetadataExt;
+
+/// Files that fdinfo tells more of: what they link to, and the key.
+const NUMBERED: [(&str, &str); 2] = [
+    ("anon_inode:[eventfd]", "eventfd-id:"),
+    ("anon_inode:[pidfd]", "Pid:"),
+];
+
+/// The name of an open file; `None` if it is not open any more.
+pub fn of(place: &Place) -> Option<String> {
+    let link = place.link()?;
+    let mut name = link
+        .strip_prefix("anon_inode:")
+        .unwrap_or(&link)
+        .to_string();
+    let numbered = NUMBERED.iter().find(|(of, _)| *of == link);
+    if let Some(number) = numbered.and_then(|(_, key)| fdinfo::value(place, key)) {
+        name.insert_str(name.len() - 1, &format!(":{number}"));
+    }
+    Some(printable(&name))
+}
+
+/// The inode in the name of a socket.
+pub fn socket_inode(name: &str) -> Option<u64> {
+    in_brackets(name, "socket:[")
+}
+
+fn in_brackets(name: &str, prefix: &str) -> Option<u64> {
+    name.strip_prefix(prefix)?.strip_suffix(']')?.parse().ok()
+}
+
+/// Escapes what would confuse a terminal.
+pub fn printable(text: &str) -> String {
+    let mut printable = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() {
+            printable.extend(c.escape_default());
+        } else {
+            printable.push(c);
+        }
+    }
+    printable
+}
+
+/// The inode of a socket or a pipe.
+pub fn inode_in_link(link: &str) -> Option<u64> {
+    socket_inode(link).or_else(|| in_brackets(link, "pipe:["))
+}
+
+/// The inode of another file, if this can be told without touching the file system that it is on,
+/// which may hang.
+pub fn inode(place: &Place, link: &str) -> Option<u64> {
+    if link.starts_with("anon_inode:") {
+        // fdinfo of an epoll file can be long.
+        Some(fs::metadata(place.path("fd")).ok()?.st_ino())
+    } else {
+        // Since Linux 5.14.
+        fdinfo::value(place, "ino:")?.parse().ok()
+    }
+}
+
+/// The file systems of files that have no path.
+#[derive(Clone, Copy)]
+pub struct Kinds {
+    sockets: u32,
+    pipes: u32,
+    anonymous: (u32, u64),
+}
+
+impl Kinds {
+    pub fn probe() -> io::Result<Kinds> {
+        let look = |fds: &[i32]| {
+            let metadata = fs::metadata(format!("/proc/self/fd/{}", fds[0]));
+            fds.iter().try_for_each(|fd| scene::close(*fd))?;
+            let metadata = metadata?;
+            let device = metadata.st_dev();
+            // As the kernel encodes it inside.
+            let device = libc::major(device) << 20 | libc::minor(device);
+            io::Result::Ok((device, metadata.st_ino()))
+        };
+        Ok(Kinds {
+            sockets: look(&scene::socketpair(libc::SOCK_STREAM)?)?.0,
+            pipes: look(&scene::pipe()?)?.0,
+            anonymous: look(&[scene::epoll_create()?])?,
+        })
+    }
+
+    /// Whether [`inode_in_link`] knows the inode of the target file.
+    pub fn is_inode_in_link(&self, entry: &Entry) -> bool {
+        [self.sockets, self.pipes].contains(&entry.device)
+    }
+
+    /// The name of a target file that is open nowhere.
+    pub fn name_of_target(&self, entry: &Entry) -> String {
+        let (device, inode) = (entry.device, entry.inode);
+        if device == self.sockets {
+            format!("socket:[{inode}]")
+        } else if device == self.pipes {
+            format!("pipe:[{inode}]")
+        } else if (device, inode) == self.anonymous {
+            "anon_inode".to_string()
+        } else {
+            format!("inode {inode} of device {}", device_numbers(device))
+        }
+    }
+}
+
+/// Major and minor of a device in the encoding that the kernel uses inside.
+pub fn device_numbers(device: u32) -> String {
+    format!("{}:{}", device >> 20, device & 0xf_ffff)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_do_not_confuse_a_terminal() {
+        assert_eq!(printable("/tmp/ä b"), "/tmp/ä b");
+        assert_eq!(printable("a\x1b[31m\nb"), "a\\u{1b}[31m\\nb");
+    }
+
+    #[test]
+    fn inodes_in_names() {
+        assert_eq!(socket_inode("socket:[12]"), Some(12));
+        assert_eq!(socket_inode("/tmp/socket:[12]"), None);
+        assert_eq!(socket_inode("socket:[]"), None);
+        assert_eq!(device_numbers(8 << 20 | 1), "8:1");
+    }
+}

@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Processes, their fd tables, and the files in these.
+
+use crate::error::Error;
+use crate::kcmp;
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::path::Path;
+use std::rc::Rc;
+
+pub type Pid = libc::pid_t;
+pub type Fd = libc::c_int;
+
+/// An fd table. Threads of a process usually share one.
+#[derive(Debug)]
+pub struct Table {
+    pub pid: Pid,
+    /// The thread to name the table by. It differs from `pid` if the thread has its own table.
+    pub tid: Pid,
+    pub comm: String,
+    /// When the process was started, in clock ticks since boot.
+    pub started: u64,
+}
+
+/// Where a file is open.
+#[derive(Clone, Debug)]
+pub struct Place {
+    pub table: Rc<Table>,
+    pub fd: Fd,
+}
+
+impl Place {
+    /// What the fd refers to, as /proc tells; `None` if it is not open.
+    pub fn link(&self) -> Option<String> {
+        let link = fs::read_link(self.path("fd")).ok()?;
+        Some(link.to_string_lossy().into_owned())
+    }
+
+    pub fn path(&self, directory: &str) -> String {
+        format!("/proc/{}/{directory}/{}", self.table.tid, self.fd)
+    }
+
+    /// Another fd of the same table.
+    pub fn sibling(&self, fd: Fd) -> Place {
+        Place {
+            table: self.table.clone(),
+            fd,
+        }
+    }
+}
+
+/// All files of all processes that the caller may inspect.
+#[derive(Default)]
+pub struct Listing {
+    /// The files, each with its [`Place::link`].
+    pub files: Vec<(Place, String)>,
+    pub processes: usize,
+    /// How many processes the caller may not inspect.
+    pub not_permitted: usize,
+}
+
+/// The interesting fields of /proc/PID/stat.
+#[derive(Debug, Eq, PartialEq)]
+pub struct Stat {
+    pub comm: String,
+    pub kernel_thread: bool,
+    pub threads: u64,
+    pub started: u64,
+}
+
+const PF_KTHREAD: u64 = 0x0020_0000;
+
+pub fn parse_stat(text: &str) -> Option<Stat> {
+    let (_, rest) = text.split_once('(')?;
+    // The name may contain parentheses, the rest does not.
+    let (comm, rest) = rest.rsplit_once(')')?;
+    let fields: Vec<&str> = rest.split_whitespace().collect();
+    // See proc_pid_stat(5), where the state, which is first here, is field 3.
+    let number = |field: usize| fields.get(field - 3)?.parse::<u64>().ok();
+    Some(Stat {
+        comm: comm.to_string(),
+        kernel_thread: number(9)? & PF_KTHREAD != 0,
+        threads: number(20)?,
+        started: number(22)?,
+    })
+}
+
+fn stat(pid: Pid) -> io::Result<Stat> {
+    let text = fs::read(format!("/proc/{pid}/stat"))?;
+    parse_stat(&String::from_utf8_lossy(&text)).ok_or(ErrorKind::InvalidData.into())
+}
+
+/// The entries of a directory whose names are numbers.
+fn numbers(directory: &str) -> io::Result<Vec<i32>> {
+    let mut numbers = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        numbers.extend(
+            entry?
+                .file_name()
+                .to_str()
+                .and_then(|n| n.parse::<i32>().ok()),
+        );
+    }
+    Ok(numbers)
+}
+
+/// The pid of lsepoll, as /proc shows it.
+pub fn own_pid() -> Result<Pid, Error> {
+    let pid = std::process::id() as Pid;
+    match fs::read_link("/proc/self") {
+        Ok(link) if link == Path::new(&pid.to_string()) => Ok(pid),
+        Ok(_) => Err(Error::OtherProc),
+        // What procfs shows to a process of an unrelated namespace.
+        Err(_) if Path::new("/proc/version").exists() => Err(Error::OtherProc),
+        Err(_) => Err(Error::NoProc),
+    }
+}
+
+/// Whether /proc hides the processes of other users.
+pub fn is_proc_hidden() -> bool {
+    !Path::new("/proc/1").exists()
+}
+
+/// The process that a pid or a tid belongs to.
+pub fn process_of(pid: Pid) -> Result<Pid, Error> {
+    let status = match fs::read(format!("/proc/{pid}/status")) {
+        Ok(status) => status,
+        Err(e) if e.kind() == ErrorKind::PermissionDenied => return Err(Error::HiddenProcess(pid)),
+        Err(_) if is_alive(pid) => return Err(Error::HiddenProcess(pid)),
+        Err(_) => return Err(Error::NoProcess(pid)),
+    };
+    let process = String::from_utf8_lossy(&status)
+        .lines()
+        .find_map(|line| line.strip_prefix("Tgid:")?.trim().parse().ok())
+        .ok_or(Error::NoProcess(pid))?;
+    match fs::read_dir(format!("/proc/{process}/fd")) {
+        Err(e) if e.kind() == ErrorKind::PermissionDenied => Err(Error::NotPermitted(pid)),
+        Err(_) => Err(Error::NoProcess(pid)),
+        Ok(_) => Ok(process),
+    }
+}
+
+/// Whether there is such a process, visible in /proc or not.
+fn is_alive(pid: Pid) -> bool {
+    // SAFETY: No memory is involved, and no signal is sent.
+    let sent = unsafe { libc::kill(pid, 0) };
+    sent == 0 || io::Error::last_os_error().raw_os_error() == Some(libc::EPERM)
+}
+
+/// Lists all files but those of process `own`.
+pub fn list(own: Pid) -> Result<Listing, Error> {
+    let mut listing = Listing::default();
+    for pid in numbers("/proc").map_err(|e| Error::Io("/proc", e))? {
+        if pid == own {
+            continue;
+        }
+        match list_process(pid, &mut listing.files) {
+            Ok(true) => listing.processes += 1,
+            Ok(false) => {}
+            Err(e) if is_not_permitted(&e) => listing.not_permitted += 1,
+            // It has ended meanwhile.
+            Err(_) => {}
+        }
+    }
+    Ok(listing)
+}
+
+fn is_not_permitted(error: &io::Error) -> bool {
+    error.kind() == ErrorKind::PermissionDenied
+}
+
+/// Appends the files of a process. Returns whether it is one that can have files.
+fn list_process(pid: Pid, files: &mut Vec<(Place, String)>) -> io::Result<bool> {
+    let stat = stat(pid)?;
+    if stat.kernel_thread {
+        return Ok(false);
+    }
+    fs::read_dir(format!("/proc/{pid}/fd"))?;
+    let mut tids = vec![pid];
+    if stat.threads > 1 {
+        for tid in numbers(&format!("/proc/{pid}/task"))? {
+            // A thread that ends meanwhile has no files.
+            let is_known = |known: &Pid| kcmp::same_table(*known, tid).unwrap_or(true);
+            if !tids.iter().any(is_known) {
+                tids.push(tid);
+            }
+        }
+    }
+    for tid in tids {
+        let table = Rc::new(Table {
+            pid,
+            tid,
+            comm: stat.comm.clone(),
+            started: stat.started,
+        });
+        // A thread may have ended; the others may still have files.
+        files.extend(list_table(&table));
+    }
+    Ok(true)
+}
+
+/// The files of an fd table, each with its [`Place::link`].
+pub fn list_table(table: &Rc<Table>) -> Vec<(Place, String)> {
+    let fds = numbers(&format!("/proc/{}/fd", table.tid)).unwrap_or_default();
+    let place = |fd| Place {
+        table: table.clone(),
+        fd,
+    };
+    // A file that is closed meanwhile is none.
+    let file = |place: Place| place.link().map(|link| (place, link));
+    fds.into_iter().map(place).filter_map(file).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stat_with_an_odd_name() {
+        let text = "7 (a) b\n) S 1 7 7 0 -1 2129984 0 0 0 0 0 0 0 0 20 0 3 0 4711 0 0\n";
+        let stat = parse_stat(text).unwrap();
+        assert_eq!(stat.comm, "a) b\n");
+        assert!(stat.kernel_thread);
+        assert_eq!((stat.threads, stat.started), (3, 4711));
+        assert_eq!(parse_stat("7 (a) S 1"), None);
+    }
+}

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a search finds.
+
+use crate::fdinfo::Entry;
+use crate::process::Place;
+
+/// What there is to print.
+pub struct Report {
+    pub epolls: Vec<Epoll>,
+    pub searched: Searched,
+}
+
+impl Report {
+    pub fn rows(&self) -> impl Iterator<Item = &Row> {
+        self.epolls.iter().flat_map(|epoll| &epoll.rows)
+    }
+}
+
+/// Where the search went.
+pub struct Searched {
+    pub processes: usize,
+    pub files: usize,
+    /// Processes that the caller may not inspect.
+    pub not_permitted: usize,
+    /// Whether /proc hides other processes of which nothing is known.
+    pub hidden: bool,
+    pub rounds: u32,
+}
+
+/// An epoll file.
+pub struct Epoll {
+    /// Where it is open. The first place is the one from which the entries are seen.
+    pub holders: Vec<Place>,
+    pub rows: Vec<Row>,
+}
+
+impl Epoll {
+    /// How many entries are known not to be in place.
+    pub fn misplaced(&self) -> usize {
+        self.rows
+            .iter()
+            .filter(|row| row.state.is_misplaced())
+            .count()
+    }
+}
+
+/// An entry, and where its target file is.
+#[derive(Clone)]
+pub struct Row {
+    pub entry: Entry,
+    pub state: State,
+    /// The name of the target file.
+    pub file: String,
+    /// The name of another file to which the fd of the entry refers now.
+    pub stale: Option<String>,
+    /// Where the target file is open, that of the entry first, then those of its process.
+    pub places: Vec<Place>,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum State {
+    /// The fd of the entry still refers to the target file.
+    InPlace,
+    /// Another fd of the same process does.
+    Moved,
+    /// Only fds of other processes do.
+    Elsewhere,
+    /// No fd of any process that was searched does.
+    Nowhere,
+    /// It changed each time that it was looked at.
+    Unsettled,
+}
+
+impl State {
+    pub fn name(self) -> &'static str {
+        match self {
+            State::InPlace => "in place",
+            State::Moved => "moved",
+            State::Elsewhere => "elsewhere",
+            State::Nowhere => "nowhere",
+            State::Unsettled => "unsettled",
+        }
+    }
+
+    /// Whether the target file is known not to be in place.
+    pub fn is_misplaced(self) -> bool {
+        !matches!(self, State::InPlace | State::Unsettled)
+    }
+}

@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Sets up processes with the files and epoll instances that the demo and the tests need.
+//!
+//! fds are plain integers here: it is all about fds that are reused, and of other processes.
+
+use crate::process::{Fd, Pid};
+use std::fs;
+use std::io::{self, ErrorKind, Write};
+use std::mem;
+
+fn cvt(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result)
+    }
+}
+
+pub fn epoll_create() -> io::Result<Fd> {
+    // SAFETY: No memory is involved.
+    cvt(unsafe { libc::epoll_create1(0) })
+}
+
+pub fn epoll_ctl(efd: Fd, op: libc::c_int, fd: Fd, events: u32, data: u64) -> io::Result<()> {
+    let mut event = libc::epoll_event { events, u64: data };
+    // SAFETY: `event` is valid for the duration of the call.
+    cvt(unsafe { libc::epoll_ctl(efd, op, fd, &mut event) }).map(drop)
+}
+
+/// Adds an entry that waits for EPOLLIN.
+pub fn add(efd: Fd, fd: Fd, data: u64) -> io::Result<()> {
+    epoll_ctl(efd, libc::EPOLL_CTL_ADD, fd, libc::EPOLLIN as u32, data)
+}
+
+pub fn delete(efd: Fd, fd: Fd) -> io::Result<()> {
+    epoll_ctl(efd, libc::EPOLL_CTL_DEL, fd, 0, 0)
+}
+
+/// Takes the events that there are. Gives how many there were.
+pub fn epoll_wait(efd: Fd) -> io::Result<usize> {
+    let mut events = [libc::epoll_event { events: 0, u64: 0 }; 16];
+    let len = events.len() as libc::c_int;
+    // SAFETY: `events` is valid for writing `len` events.
+    Ok(cvt(unsafe { libc::epoll_wait(efd, events.as_mut_ptr(), len, 0) })? as usize)
+}
+
+pub fn eventfd() -> io::Result<Fd> {
+    // SAFETY: No memory is involved.
+    cvt(unsafe { libc::eventfd(0, 0) })
+}
+
+pub fn pipe() -> io::Result<[Fd; 2]> {
+    let mut fds = [0; 2];
+    // SAFETY: `fds` is valid for writing two fds.
+    cvt(unsafe { libc::pipe(fds.as_mut_ptr()) })?;
+    Ok(fds)
+}
+
+/// A pair of unix sockets.
+pub fn socketpair(kind: libc::c_int) -> io::Result<[Fd; 2]> {
+    let mut fds = [0; 2];
+    // SAFETY: `fds` is valid for writing two fds.
+    cvt(unsafe { libc::socketpair(libc::AF_UNIX, kind, 0, fds.as_mut_ptr()) })?;
+    Ok(fds)
+}
+
+pub fn dup2(from: Fd, to: Fd) -> io::Result<()> {
+    // SAFETY: No memory is involved.
+    cvt(unsafe { libc::dup2(from, to) }).map(drop)
+}
+
+pub fn close(fd: Fd) -> io::Result<()> {
+    // SAFETY: No memory is involved, and nothing here owns files by type.
+    cvt(unsafe { libc::close(fd) }).map(drop)
+}
+
+/// Moves a file to an fd of choice.
+pub fn place(fd: Fd, at: Fd) -> io::Result<()> {
+    dup2(fd, at)?;
+    close(fd)
+}
+
+/// Lets exec close a file.
+pub fn close_on_exec(fd: Fd) -> io::Result<()> {
+    // SAFETY: No memory is involved.
+    cvt(unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) }).map(drop)
+}
+
+/// Lets this process have `count` files open.
+pub fn allow_files(count: usize) -> io::Result<()> {
+    let count = count as libc::rlim_t;
+    let limit = libc::rlimit {
+        rlim_cur: count,
+        rlim_max: count,
+    };
+    // SAFETY: `limit` is valid for the duration of the call.
+    cvt(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) }).map(drop)
+}
+
+/// Room for the control message that carries one file.
+#[repr(C, align(8))]
+struct Control([u8; 24]);
+
+/// Calls `f` with a message that has one byte of data and room for one file.
+fn with_message<R>(f: impl FnOnce(&mut libc::msghdr) -> R) -> R {
+    let mut byte = 0u8;
+    let mut iov = libc::iovec {
+        iov_base: (&raw mut byte).cast(),
+        iov_len: 1,
+    };
+    let mut control = Control([0; 24]);
+    // SAFETY: All bits zero is a valid `msghdr`: an empty message.
+    let mut msg: libc::msghdr = unsafe { mem::zeroed() };
+    msg.msg_iov = &mut iov;
+    msg.msg_iovlen = 1;
+    msg.msg_control = (&raw mut control).cast();
+    msg.msg_controllen = mem::size_of::<Control>() as _;
+    f(&mut msg)
+}
+
+/// Sends a file over a unix socket.
+pub fn send_file(socket: Fd, fd: Fd) -> io::Result<()> {
+    with_message(|msg| {
+        // SAFETY: `msg` has room for a control message with one fd.
+        unsafe {
+            let cmsg = libc::CMSG_FIRSTHDR(msg);
+            (*cmsg).cmsg_level = libc::SOL_SOCKET;
+            (*cmsg).cmsg_type = libc::SCM_RIGHTS;
+            (*cmsg).cmsg_len = libc::CMSG_LEN(mem::size_of::<Fd>() as u32) as _;
+            libc::CMSG_DATA(cmsg).cast::<Fd>().write_unaligned(fd);
+            msg.msg_controllen = libc::CMSG_SPACE(mem::size_of::<Fd>() as u32) as _;
+        }
+        // SAFETY: `msg` and what it points at are valid for the duration of the call.
+        cvt(unsafe { libc::sendmsg(socket, msg, libc::MSG_NOSIGNAL) } as libc::c_int).map(drop)
+    })
+}
+
+/// Receives a file over a unix socket, and returns its fd.
+pub fn receive_file(socket: Fd) -> io::Result<Fd> {
+    with_message(|msg| {
+        // SAFETY: `msg` and what it points at are valid for the duration of the call.
+        cvt(unsafe { libc::recvmsg(socket, msg, 0) } as libc::c_int)?;
+        // SAFETY: `msg` was filled in by recvmsg().
+        let cmsg = unsafe { libc::CMSG_FIRSTHDR(msg) };
+        if cmsg.is_null() {
+            return Err(io::Error::other("a message without a file"));
+        }
+        // SAFETY: The senders here send one file with each message.
+        Ok(unsafe { libc::CMSG_DATA(cmsg).cast::<Fd>().read_unaligned() })
+    })
+}
+
+/// A process that has set up its files, and keeps them until this is dropped.
+pub struct Actor {
+    pub pid: Pid,
+    /// What the setup returned: a pid, mostly that of an actor of its own.
+    pub told: Pid,
+}
+
+impl Actor {
+    /// Forks a process with the name `comm`, and waits until its setup is done.
+    ///
+    /// The caller must have no threads.
+    pub fn start(comm: &str, setup: impl FnOnce() -> io::Result<Pid>) -> io::Result<Actor> {
+        let [ours, theirs] = socketpair(libc::SOCK_STREAM)?;
+        // The child must not print again what this process has in its buffer.
+        io::stdout().flush()?;
+        // SAFETY: This process has no threads, thus the child may do anything.
+        let pid = cvt(unsafe { libc::fork() })?;
+        if pid == 0 {
+            let result = close(ours).and_then(|()| play(comm, theirs, setup));
+            match result {
+                // The parent has ended: there is nobody to tell.
+                Err(e) if e.kind() == ErrorKind::BrokenPipe => {}
+                Err(e) => eprintln!("{comm}: {e}"),
+                Ok(()) => {}
+            }
+            exit_at_once(1);
+        }
+        // From here on, an error ends the process.
+        let mut actor = Actor { pid, told: 0 };
+        close(theirs)?;
+        let told = receive_pid(ours);
+        close(ours)?;
+        actor.told = told?;
+        Ok(actor)
+    }
+
+    /// Lets the process outlive this value. It still ends with its parent.
+    pub fn leave(self) -> Pid {
+        let pid = self.pid;
+        mem::forget(self);
+        pid
+    }
+}
+
+impl Drop for Actor {
+    fn drop(&mut self) {
+        // SAFETY: No memory is involved: the status is not asked for.
+        unsafe {
+            libc::kill(self.pid, libc::SIGKILL);
+            libc::waitpid(self.pid, std::ptr::null_mut(), 0);
+        }
+    }
+}
+
+fn play(comm: &str, parent: Fd, setup: impl FnOnce() -> io::Result<Pid>) -> io::Result<()> {
+    // SAFETY: No memory is involved.
+    cvt(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) })?;
+    fs::write("/proc/self/comm", comm)?;
+    let told = setup()?;
+    send_pid(parent, told)?;
+    close(parent)?;
+    loop {
+        // SAFETY: No handler is installed.
+        unsafe { libc::pause() };
+    }
+}
+
+pub fn send_pid(socket: Fd, pid: Pid) -> io::Result<()> {
+    let word = pid.to_ne_bytes();
+    // SAFETY: `word` is valid for reading.
+    let sent = unsafe { libc::send(socket, word.as_ptr().cast(), word.len(), libc::MSG_NOSIGNAL) };
+    cvt(sent as libc::c_int).map(drop)
+}
+
+pub fn receive_pid(socket: Fd) -> io::Result<Pid> {
+    let mut word = [0; mem::size_of::<Pid>()];
+    // SAFETY: `word` is valid for writing.
+    let received = unsafe { libc::recv(socket, word.as_mut_ptr().cast(), word.len(), 0) };
+    if cvt(received as libc::c_int)? as usize == word.len() {
+        Ok(Pid::from_ne_bytes(word))
+    } else {
+        Err(ErrorKind::UnexpectedEof.into())
+    }
+}
+
+/// Ends this process, without what its parent has registered for its own end.
+pub fn exit_at_once(status: i32) -> ! {
+    // SAFETY: Never returns, and no memory is involved.
+    unsafe { libc::_exit(status) }
+}

@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Finds out where the target files of epoll entries are open.
+//!
+//! Processes run meanwhile. So each answer stands between two looks at what it is about: at the
+//! lines of fdinfo for an entry, at the link in /proc for a file. If these differ, the answer is
+//! dropped, and asked for again in the next round.
+
+use crate::candidates::{self, Candidates};
+use crate::error::Error;
+use crate::fdinfo::EPOLL_LINK;
+use crate::kcmp;
+use crate::name::{self, Kinds};
+use crate::order;
+use crate::process::{self, Fd, Listing, Pid, Place};
+use crate::progress::Progress;
+use crate::report::{Epoll, Report, Searched};
+use crate::sockets::Sockets;
+use crate::watch::Watch;
+
+/// How often to look for a file before it is said to be nowhere. A file that moves from fd to fd
+/// all the time can escape one look, but hardly all of them.
+const ROUNDS: u32 = 6;
+
+/// Which epoll files to list. Empty lists and `None` do not narrow.
+#[derive(Clone, Default)]
+pub struct Selection {
+    pub pids: Vec<Pid>,
+    pub name: Option<String>,
+    pub efd: Option<Fd>,
+}
+
+impl Selection {
+    fn has(&self, epoll: &Place) -> bool {
+        let Selection { pids, name, efd } = self;
+        (pids.is_empty() || pids.contains(&epoll.table.pid))
+            && name.as_ref().is_none_or(|name| *name == epoll.table.comm)
+            && efd.is_none_or(|efd| efd == epoll.fd)
+    }
+}
+
+/// Lists epoll files, and searches the target files of their entries.
+pub fn search(selection: &Selection, progress: &mut Progress) -> Result<Report, Error> {
+    let own = process::own_pid()?;
+    kcmp::probe(own)?;
+    let kinds = Kinds::probe().map_err(|e| Error::Io("/proc/self/fd", e))?;
+    let pids: Result<_, Error> = selection
+        .pids
+        .iter()
+        .map(|pid| process::process_of(*pid))
+        .collect();
+    let selection = &Selection {
+        pids: pids?,
+        ..selection.clone()
+    };
+
+    let mut listing = process::list(own)?;
+    let mut watches = watches(selection, &listing, kinds)?;
+    if watches.is_empty() {
+        explain(selection, &listing)?;
+    }
+    update(&mut watches, Watch::update)?;
+    let mut rounds = 0;
+    loop {
+        rounds += 1;
+        ask_round(&mut watches, &listing, &kinds, progress)?;
+        update(&mut watches, Watch::confirm)?;
+        if rounds == ROUNDS || watches.iter().all(|watch| watch.unsettled().is_empty()) {
+            break;
+        }
+        listing = process::list(own)?;
+    }
+
+    let mut epolls = Vec::new();
+    for watch in watches {
+        epolls.push(watch.finish(rounds)?);
+    }
+    add_addresses(&mut epolls);
+    Ok(Report {
+        epolls,
+        searched: Searched {
+            processes: listing.processes,
+            files: listing.files.len(),
+            not_permitted: listing.not_permitted,
+            hidden: process::is_proc_hidden(),
+            rounds,
+        },
+    })
+}
+
+/// The epoll files that are selected.
+fn watches(selection: &Selection, listing: &Listing, kinds: Kinds) -> Result<Vec<Watch>, Error> {
+    let epolls = (listing.files.iter())
+        .filter(|(_, link)| link == EPOLL_LINK)
+        .map(|(place, _)| place.clone());
+    let mut watches = Vec::new();
+    for mut holders in order::sort(epolls, candidates::compare)? {
+        // See the entries as the selected process does, or as the one that is likely to have added
+        // them: the oldest one.
+        holders.sort_by_key(|holder| {
+            let Place { table, fd } = holder;
+            let is_other = !selection.has(holder);
+            (is_other, table.started, table.pid, table.tid, *fd)
+        });
+        let home = holders.remove(0);
+        if selection.has(&home) {
+            watches.push(Watch::new(home, holders, kinds));
+        }
+    }
+    watches.sort_by_key(|watch| {
+        let Place { table, fd } = watch.home();
+        (table.pid, table.tid, *fd)
+    });
+    Ok(watches)
+}
+
+/// Why none of the selected processes has an epoll file at the selected fd.
+fn explain(selection: &Selection, listing: &Listing) -> Result<(), Error> {
+    let (Some(&pid), Some(efd)) = (selection.pids.first(), selection.efd) else {
+        return Ok(());
+    };
+    let mut files = listing.files.iter().map(|(place, _)| place);
+    match files.find(|place| place.table.pid == pid && place.fd == efd) {
+        None => Err(Error::NotOpen(pid, efd)),
+        Some(place) => match name::of(place) {
+            None => Err(Error::NotOpen(pid, efd)),
+            Some(name) => Err(Error::NotEpoll(pid, efd, name)),
+        },
+    }
+}
+
+/// Updates all epoll files, and drops those that are gone.
+fn update(
+    watches: &mut Vec<Watch>,
+    update: impl Fn(&mut Watch) -> Result<bool, Error>,
+) -> Result<(), Error> {
+    for mut watch in std::mem::take(watches) {
+        if update(&mut watch)? {
+            watches.push(watch);
+        }
+    }
+    Ok(())
+}
+
+/// Asks once for each entry that is not settled.
+fn ask_round(
+    watches: &mut [Watch],
+    listing: &Listing,
+    kinds: &Kinds,
+    progress: &mut Progress,
+) -> Result<(), Error> {
+    let mut lost = Vec::new();
+    for (index, watch) in watches.iter_mut().enumerate() {
+        let unsettled = watch.unsettled();
+        progress.begin("looking at fds", unsettled.len());
+        for entry in unsettled {
+            // Most files are in place. Entries with the same fd are asked for one after the other,
+            // which the kernel answers fastest.
+            lost.extend(watch.look_in_place(entry)?.map(|lost| (index, lost)));
+            progress.step();
+        }
+    }
+    if lost.is_empty() {
+        return Ok(());
+    }
+
+    let entries = lost.iter().map(|(_, lost)| &lost.entry);
+    let mut candidates = Candidates::new(entries, listing, kinds, progress)?;
+    progress.begin("searching files", lost.len());
+    let mut misses = Vec::new();
+    for (index, lost) in lost {
+        let watch = &mut watches[index];
+        let entry = &lost.entry;
+        let places = candidates.search(entry, kinds, |place| watch.compare(place, entry))?;
+        misses.extend(watch.look_at(lost, places)?.map(|miss| (index, miss)));
+        progress.step();
+    }
+    for (index, miss) in misses {
+        let watch = &mut watches[index];
+        let lost = miss.lost();
+        if candidates.is_order_kept(&lost.entry, kinds)? {
+            watch.miss(miss, true);
+        } else if let Some(places) = candidates.all(&lost.entry, kinds) {
+            if let Some(miss) = watch.look_at(lost, places)? {
+                watch.miss(miss, true);
+            }
+        } else {
+            watch.miss(miss, false);
+        }
+    }
+    for watch in watches {
+        watch.settle_elsewhere(listing);
+    }
+    Ok(())
+}
+
+/// Adds the addresses to the names of sockets.
+fn add_addresses(epolls: &mut [Epoll]) {
+    let mut sockets = Sockets::default();
+    for epoll in epolls {
+        let home = epoll.holders[0].table.pid;
+        for row in &mut epoll.rows {
+            // The process that has the socket open mostly shares its network namespace.
+            let pid = row.places.first().map_or(home, |place| place.table.pid);
+            for (pid, name) in [(pid, Some(&mut row.file)), (home, row.stale.as_mut())] {
+                if let Some(name) = name {
+                    add_address(name, pid, &mut sockets);
+                }
+            }
+        }
+    }
+}
+
+fn add_address(name: &mut String, pid: Pid, sockets: &mut Sockets) {
+    let inode = name::socket_inode(name);
+    if let Some(address) = inode.and_then(|inode| sockets.address(pid, inode)) {
+        name.push(' ');
+        name.push_str(address);
+    }
+}

@@ -1,0 +1,351 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! An epoll file that is being looked at.
+
+use crate::error::Error;
+use crate::fdinfo::{self, Entry};
+use crate::kcmp::{self, ask};
+use crate::name::{self, Kinds};
+use crate::order::Answer;
+use crate::process::{self, Fd, Listing, Place};
+use crate::report::{Epoll, Row, State};
+use std::cmp::Ordering;
+use std::collections::{HashMap, HashSet};
+
+/// How often to list the fd table of a process again before a file is said to be only elsewhere.
+const LISTINGS: u32 = 6;
+
+/// About how many lines of fdinfo to read again to confirm rows.
+const CONFIRMED: usize = 30_000;
+
+/// What is at an fd, compared with a target file.
+enum Seen {
+    Target(String),
+    OtherFile(String),
+    Closed,
+}
+
+/// An entry whose fd does not refer to its target file.
+pub struct Lost {
+    pub entry: Entry,
+    /// The name of the file to which it refers.
+    stale: Option<String>,
+}
+
+/// An entry whose target file was not found in its process.
+pub struct Miss {
+    row: Row,
+    /// How often, for sure, and without anything that contradicts.
+    count: u32,
+    /// Whether all that was listed of the process was still there.
+    is_home_quiet: bool,
+}
+
+impl Miss {
+    pub fn lost(&self) -> Lost {
+        Lost {
+            entry: self.row.entry.clone(),
+            stale: self.row.stale.clone(),
+        }
+    }
+}
+
+type Key = (Fd, u32);
+
+pub struct Watch {
+    /// Never empty.
+    holders: Vec<Place>,
+    entries: Vec<Entry>,
+    /// The entries that are settled.
+    rows: HashMap<Key, Row>,
+    /// Those of them to look at again: /proc does not tell one target file from another.
+    unconfirmed: Vec<Key>,
+    misses: HashMap<Key, Miss>,
+    kinds: Kinds,
+}
+
+impl Watch {
+    /// `home` is the place from which the entries are seen.
+    pub fn new(home: Place, others: impl IntoIterator<Item = Place>, kinds: Kinds) -> Watch {
+        Watch {
+            holders: [home].into_iter().chain(others).collect(),
+            entries: Vec::new(),
+            rows: HashMap::new(),
+            unconfirmed: Vec::new(),
+            misses: HashMap::new(),
+            kinds,
+        }
+    }
+
+    pub fn home(&self) -> &Place {
+        &self.holders[0]
+    }
+
+    fn is_home(&self, place: &Place) -> bool {
+        place.table.tid == self.home().table.tid
+    }
+
+    /// Reads the entries, and forgets what is known of those that differ from before.
+    ///
+    /// Returns false if the epoll file is gone.
+    pub fn update(&mut self) -> Result<bool, Error> {
+        let entries = loop {
+            if let Some(entries) = fdinfo::read(self.home())? {
+                break entries;
+            }
+            // Others may still have it. No answer through this holder counts.
+            self.entries.clear();
+            if self.holders.len() == 1 {
+                return Ok(false);
+            }
+            self.holders.remove(0);
+            self.drop_other_holders()?;
+        };
+        // Entries with the same fd are told apart by how many come first. If one of them differs,
+        // none is known any more.
+        let same_tfd = |a: &Entry, b: &Entry| a.tfd == b.tfd;
+        let before: HashMap<Fd, &[Entry]> = (self.entries.chunk_by(same_tfd))
+            .map(|chunk| (chunk[0].tfd, chunk))
+            .collect();
+        let is_known = |chunk: &&[Entry]| {
+            let before = before.get(&chunk[0].tfd).copied().unwrap_or_default();
+            before.len() == chunk.len() && before.iter().zip(*chunk).all(|(a, b)| a.is_like(b))
+        };
+        let known: HashSet<Fd> = (entries.chunk_by(same_tfd))
+            .filter(is_known)
+            .map(|chunk| chunk[0].tfd)
+            .collect();
+        self.rows.retain(|(tfd, _), _| known.contains(tfd));
+        self.misses.retain(|(tfd, _), _| known.contains(tfd));
+        self.entries = entries;
+        Ok(true)
+    }
+
+    /// Looks again at what has been settled since the last time: entries that come and go quickly
+    /// may happen to be the same as before, and not to be the ones that kcmp(2) was asked about.
+    ///
+    /// Returns false if the epoll file is gone.
+    pub fn confirm(&mut self) -> Result<bool, Error> {
+        // Reading a long list takes so long that a few times are as good.
+        let often = CONFIRMED / (self.entries.len() + 1);
+        for n in 0..often.clamp(3, 20) {
+            if !self.update()? {
+                return Ok(false);
+            }
+            if n < often.min(3) {
+                self.look_again()?;
+            }
+        }
+        self.unconfirmed.clear();
+        self.update()
+    }
+
+    fn look_again(&mut self) -> Result<(), Error> {
+        for key in &self.unconfirmed {
+            let Some(row) = self.rows.get(key) else {
+                continue;
+            };
+            match self.look(&row.places[0], &row.entry)? {
+                Some(Seen::Target(name)) if name == row.file => {}
+                _ => drop(self.rows.remove(key)),
+            }
+        }
+        Ok(())
+    }
+
+    fn settle(&mut self, row: Row) {
+        let key = row.entry.key();
+        if !self.kinds.is_inode_in_link(&row.entry) {
+            self.unconfirmed.push(key);
+        } else if name::inode_in_link(&row.file) != Some(row.entry.inode) {
+            // The answer was about another entry.
+            return;
+        }
+        self.rows.insert(key, row);
+    }
+
+    /// Drops the holders that have another file by now.
+    fn drop_other_holders(&mut self) -> Result<(), Error> {
+        let mut holders = std::mem::take(&mut self.holders).into_iter();
+        self.holders.extend(holders.next());
+        for holder in holders {
+            if ask(kcmp::compare_files(self.home(), &holder))? == Some(Ordering::Equal) {
+                self.holders.push(holder);
+            }
+        }
+        Ok(())
+    }
+
+    pub fn unsettled(&self) -> Vec<Entry> {
+        let is_unsettled = |entry: &&Entry| !self.rows.contains_key(&entry.key());
+        self.entries.iter().filter(is_unsettled).cloned().collect()
+    }
+
+    /// Compares the file at a place with a target file. Returns `None` if either has changed
+    /// meanwhile.
+    fn look(&self, place: &Place, entry: &Entry) -> Result<Option<Seen>, Error> {
+        let Some(name) = name::of(place) else {
+            return Ok(Some(Seen::Closed));
+        };
+        let answer = ask(kcmp::compare_entry(place, self.home(), entry.key()))?;
+        if name::of(place).as_ref() != Some(&name) {
+            return Ok(None);
+        }
+        Ok(answer.map(|ordering| match ordering {
+            Ordering::Equal => Seen::Target(name),
+            Ordering::Less | Ordering::Greater => Seen::OtherFile(name),
+        }))
+    }
+
+    /// Looks at the fd of an entry. Returns the entry if its file is not there.
+    pub fn look_in_place(&mut self, entry: Entry) -> Result<Option<Lost>, Error> {
+        let place = self.home().sibling(entry.tfd);
+        let stale = match self.look(&place, &entry)? {
+            None => return Ok(None),
+            Some(Seen::Closed) => None,
+            Some(Seen::OtherFile(name)) => Some(name),
+            Some(Seen::Target(file)) => {
+                let row = Row {
+                    state: State::InPlace,
+                    file,
+                    stale: None,
+                    places: vec![place],
+                    entry,
+                };
+                self.settle(row);
+                return Ok(None);
+            }
+        };
+        Ok(Some(Lost { entry, stale }))
+    }
+
+    /// Compares a file with the target file of an entry, for a search.
+    pub fn compare(&self, place: &Place, entry: &Entry) -> Result<Answer, Error> {
+        match kcmp::compare_entry(place, self.home(), entry.key()) {
+            Err(e) if kcmp::is_no_entry(&e) => Ok(Answer::RightGone),
+            answer => Ok(ask(answer)?.map_or(Answer::LeftGone, Answer::from)),
+        }
+    }
+
+    /// Looks for the target file of an entry at some places.
+    pub fn look_at(
+        &mut self,
+        Lost { entry, stale }: Lost,
+        candidates: Vec<Place>,
+    ) -> Result<Option<Miss>, Error> {
+        let mut file = self.kinds.name_of_target(&entry);
+        let mut places = Vec::new();
+        let mut is_home_quiet = true;
+        for place in candidates {
+            match self.look(&place, &entry)? {
+                Some(Seen::Target(name)) => {
+                    file = name;
+                    places.push(place);
+                }
+                Some(Seen::OtherFile(_)) => {}
+                Some(Seen::Closed) | None => is_home_quiet &= !self.is_home(&place),
+            }
+        }
+        let is_in_place = |place: &Place| self.is_home(place) && place.fd == entry.tfd;
+        places.sort_by_key(|place| {
+            let is_far = (!is_in_place(place), !self.is_home(place));
+            (is_far, place.table.pid, place.table.tid, place.fd)
+        });
+        let state = match places.first() {
+            None => State::Nowhere,
+            Some(place) if is_in_place(place) => State::InPlace,
+            Some(place) if self.is_home(place) => State::Moved,
+            Some(_) => State::Elsewhere,
+        };
+        let row = Row {
+            state,
+            file,
+            // The file may have come back.
+            stale: stale.filter(|_| state != State::InPlace),
+            places,
+            entry,
+        };
+        if matches!(state, State::InPlace | State::Moved) {
+            self.settle(row);
+            return Ok(None);
+        }
+        Ok(Some(Miss {
+            row,
+            count: 1,
+            is_home_quiet,
+        }))
+    }
+
+    /// Remembers a miss. `is_sure` says whether the file can only have been missed because it moved
+    /// meanwhile.
+    pub fn miss(&mut self, mut miss: Miss, is_sure: bool) {
+        let key = miss.row.entry.key();
+        miss.count = u32::from(is_sure);
+        miss.is_home_quiet &= is_sure;
+        if let Some(before) = self.misses.remove(&key) {
+            // A file that was somewhere before is not nowhere, but moves.
+            if before.row.state == miss.row.state || miss.row.state == State::Elsewhere {
+                miss.count += before.count;
+            }
+        }
+        self.misses.insert(key, miss);
+    }
+
+    /// Settles entries whose files are elsewhere, unless they may be in their process, too: a file
+    /// that moved from fd to fd may have escaped the listing.
+    pub fn settle_elsewhere(&mut self, listing: &Listing) {
+        let is_elsewhere = |miss: &Miss| miss.row.state == State::Elsewhere && miss.is_home_quiet;
+        if !self.misses.values().any(is_elsewhere) {
+            return;
+        }
+        let before = listing
+            .files
+            .iter()
+            .filter(|(place, _)| self.is_home(place));
+        let again = (0..LISTINGS).flat_map(|_| process::list_table(&self.home().table));
+        let mut listed: HashMap<(Fd, String), u32> = HashMap::new();
+        for (place, link) in before.cloned().chain(again) {
+            *listed.entry((place.fd, link)).or_default() += 1;
+        }
+        let restless: HashSet<Option<u64>> = (listed.into_iter())
+            .filter(|(_, count)| *count != LISTINGS + 1)
+            .map(|((_, link), _)| name::inode_in_link(&link))
+            .collect();
+
+        let is_settled = |miss: &Miss| {
+            let entry = &miss.row.entry;
+            let inode = self.kinds.is_inode_in_link(entry).then_some(entry.inode);
+            is_elsewhere(miss) && !restless.contains(&inode)
+        };
+        let (settled, misses) = (self.misses.drain()).partition(|(_, miss)| is_settled(miss));
+        self.misses = misses;
+        for (_, miss) in settled as HashMap<Key, Miss> {
+            self.settle(miss.row);
+        }
+    }
+
+    pub fn finish(mut self, rounds: u32) -> Result<Epoll, Error> {
+        self.drop_other_holders()?;
+        let mut rows = Vec::new();
+        for entry in self.entries {
+            let key = entry.key();
+            let missed = self.misses.remove(&key).filter(|miss| miss.count == rounds);
+            let row = self.rows.remove(&key).or(missed.map(|miss| miss.row));
+            rows.push(match row {
+                // With the events of now.
+                Some(row) => Row { entry, ..row },
+                None => Row {
+                    state: State::Unsettled,
+                    file: self.kinds.name_of_target(&entry),
+                    stale: None,
+                    places: Vec::new(),
+                    entry,
+                },
+            });
+        }
+        Ok(Epoll {
+            holders: self.holders,
+            rows,
+        })
+    }
+}

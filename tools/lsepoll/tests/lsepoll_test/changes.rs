@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! An interest list that changes without pause.
+
+use crate::lsepoll::run;
+use crate::schema;
+use crate::tap::{Outcome, same};
+use crate::ways::{EPOLL, add_eventfd, create, eventfd_name, move_file};
+use lsepoll::process::{Fd, Pid};
+use lsepoll::scene::{self, Actor};
+use serde_json::Value;
+use std::error::Error;
+use std::io;
+use std::time::{Duration, Instant};
+
+const SECONDS: u64 = 10;
+
+/// Entries that stay, by fd.
+const IN_PLACE: Fd = 60;
+const MOVED: Fd = 61;
+const STALE: Fd = 62;
+const ELSEWHERE: Fd = 63;
+const NOWHERE: Fd = 64;
+/// An entry whose file moves all the time, to MOVING + 100 and back.
+const MOVING: Fd = 65;
+/// Files at SHARED_FILES and after it come and go as entries of fd SHARED.
+const SHARED: Fd = 70;
+const SHARED_FILES: Fd = 200;
+const SHARED_COUNT: i32 = 5;
+
+/// Sets up the entries that stay. Returns the child that has the file of ELSEWHERE.
+fn set_up() -> io::Result<Actor> {
+    create()?;
+    for fd in [IN_PLACE, MOVED, STALE, ELSEWHERE, NOWHERE, MOVING] {
+        add_eventfd(fd)?;
+    }
+    // Before there are other places of the files below.
+    let child = Actor::start("child", || {
+        for fd in [EPOLL, IN_PLACE, MOVED, STALE, NOWHERE, MOVING] {
+            scene::close(fd)?;
+        }
+        Ok(0)
+    })?;
+    scene::close(ELSEWHERE)?;
+    move_file(MOVED, MOVED + 100)?;
+    move_file(STALE, STALE + 100)?;
+    scene::place(scene::eventfd()?, STALE)?;
+    let [ours, theirs] = scene::socketpair(libc::SOCK_STREAM)?;
+    scene::place(ours, 90)?;
+    scene::place(theirs, 91)?;
+    scene::send_file(90, NOWHERE)?;
+    scene::close(NOWHERE)?;
+    for fd in (SHARED_FILES..).take(SHARED_COUNT as usize) {
+        scene::place(scene::eventfd()?, fd)?;
+    }
+    Ok(child)
+}
+
+/// Changes the list and the files until it is killed.
+fn change() -> io::Result<()> {
+    let mut state = 1u64;
+    let mut is_added = [false; SHARED_COUNT as usize];
+    let mut events = 0;
+    loop {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1);
+        let i = (state >> 33) as usize % is_added.len();
+
+        // toff of other entries changes with each of these.
+        let file = SHARED_FILES + i as Fd;
+        scene::dup2(file, SHARED)?;
+        if is_added[i] {
+            scene::delete(EPOLL, SHARED)?;
+        } else {
+            scene::add(EPOLL, SHARED, file as u64)?;
+        }
+        is_added[i] = !is_added[i];
+
+        move_file(MOVING, MOVING + 100)?;
+        move_file(MOVING + 100, MOVING)?;
+        events ^= libc::EPOLLOUT as u32;
+        scene::epoll_ctl(
+            EPOLL,
+            libc::EPOLL_CTL_MOD,
+            IN_PLACE,
+            events,
+            IN_PLACE as u64,
+        )?;
+
+        match i {
+            // Files of the same kind come and go.
+            0 => scene::place(scene::eventfd()?, 300 + (state >> 40) as Fd % 8)?,
+            // So do processes that inherit all of them.
+            1 if state >> 60 == 0 => drop(Actor::start("short", || Ok(0))?),
+            _ => {}
+        }
+    }
+}
+
+/// Checks an entry. Returns whether it is settled.
+fn check(entry: &Value, pid: Pid, child: Pid) -> Result<bool, Box<dyn Error>> {
+    let tfd = entry["tfd"].as_i64().ok_or("no tfd")? as Fd;
+    let state = entry["state"].as_str().ok_or("no state")?;
+    let place = entry["places"]
+        .get(0)
+        .map(|place| (place["pid"].clone(), place["fd"].clone()));
+    let found = (state, !entry["stale"].is_null(), place);
+    let at = |pid: Pid, fd: Fd| Some((pid.into(), fd.into()));
+    match tfd {
+        IN_PLACE => same(found, ("in place", false, at(pid, tfd)))?,
+        MOVED => same(found, ("moved", false, at(pid, tfd + 100)))?,
+        STALE => same(found, ("moved", true, at(pid, tfd + 100)))?,
+        ELSEWHERE => same(found, ("elsewhere", false, at(child, tfd)))?,
+        NOWHERE => same(found, ("nowhere", false, None))?,
+        _ if state == "unsettled" => return Ok(false),
+        MOVING => {
+            let is_in_place = state == "in place";
+            let state = if is_in_place { "in place" } else { "moved" };
+            let fd = if is_in_place { tfd } else { tfd + 100 };
+            same(found, (state, false, at(pid, fd)))?;
+        }
+        SHARED => {
+            // The data is the fd of the file.
+            let data = entry["data"]
+                .as_str()
+                .and_then(|data| data.strip_prefix("0x"));
+            let fd = Fd::from_str_radix(data.ok_or("no data")?, 16)?;
+            let name = eventfd_name(pid, fd)?;
+            same(entry["file"]["name"].as_str(), Some(name.as_str()))?;
+            if state == "in place" {
+                same(found.2, at(pid, SHARED))?;
+            } else {
+                same(found, ("moved", true, at(pid, fd)))?;
+            }
+        }
+        _ => return Err("an entry that was never added".into()),
+    }
+    Ok(true)
+}
+
+pub fn changes() -> Outcome {
+    let way = Actor::start("way", || {
+        let child = set_up()?;
+        std::thread::spawn(|| {
+            if let Err(e) = change() {
+                eprintln!("change: {e}");
+            }
+            scene::exit_at_once(1);
+        });
+        Ok(child.leave())
+    })?;
+    let pid = way.pid.to_string();
+    let (mut runs, mut settled, mut unsettled) = (0, 0, 0);
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_secs(SECONDS) {
+        let found = schema::check(&run(&["--json", &pid])?.quiet()?)?;
+        let entries = found[0]["entries"].as_array().ok_or("no entries")?;
+        for entry in entries {
+            match check(entry, way.pid, way.told).map_err(|e| format!("{e}\nin {entry}"))? {
+                true => settled += 1,
+                false => unsettled += 1,
+            }
+        }
+        // All that stay, each once.
+        let mut stay: Vec<_> = entries
+            .iter()
+            .filter_map(|entry| entry["tfd"].as_i64())
+            .collect();
+        stay.retain(|tfd| *tfd != i64::from(SHARED));
+        same(stay, (IN_PLACE..=MOVING).map(i64::from).collect())?;
+        runs += 1;
+    }
+    println!("# {runs} runs, {settled} entries settled, {unsettled} unsettled");
+    Ok(())
+}

@@ -1,0 +1,353 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What stands in the way, and what lsepoll says of it.
+
+use crate::lsepoll::{Ran, command, program, run, run_as};
+use crate::schema;
+use crate::tap::{Outcome, contains, same, skip};
+use crate::ways::{A, EPOLL, add_eventfd, create};
+use lsepoll::scene::{self, Actor};
+use lsepoll::{kcmp, process};
+use std::error::Error;
+use std::fs::{self, File, Permissions};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::Stdio;
+
+const NOBODY: u32 = 65534;
+const KCMP_EPOLL_TFD: u32 = 7;
+
+fn cvt(result: libc::c_int) -> io::Result<()> {
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}
+
+fn is_root() -> bool {
+    // SAFETY: No memory is involved.
+    unsafe { libc::geteuid() == 0 }
+}
+
+/// Lets a syscall fail, for any arguments or if the third one has a value.
+fn refuse(syscall: libc::c_long, third: Option<u32>, errno: libc::c_int) -> io::Result<()> {
+    let statement = |code: u32, k: u32| libc::sock_filter {
+        code: code as u16,
+        jt: 0,
+        jf: 0,
+        k,
+    };
+    let load = |offset| statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, offset);
+    let skip_unless = |k, skipped| libc::sock_filter {
+        jf: skipped,
+        ..statement(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, k)
+    };
+    let give = |k| statement(libc::BPF_RET | libc::BPF_K, k);
+    // struct seccomp_data: nr, arch, instruction_pointer, args. The low half of an argument comes
+    // first on the machines that this is for.
+    let mut filter = vec![load(0)];
+    match third {
+        None => filter.push(skip_unless(syscall as u32, 1)),
+        Some(value) => {
+            filter.push(skip_unless(syscall as u32, 3));
+            filter.push(load(16 + 2 * 8));
+            filter.push(skip_unless(value, 1));
+        }
+    }
+    filter.push(give(libc::SECCOMP_RET_ERRNO | errno as u32));
+    filter.push(give(libc::SECCOMP_RET_ALLOW));
+    let program = libc::sock_fprog {
+        len: filter.len() as u16,
+        filter: filter.as_mut_ptr(),
+    };
+    // SAFETY: `program` is valid for the duration of the calls.
+    unsafe {
+        cvt(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))?;
+        cvt(libc::prctl(
+            libc::PR_SET_SECCOMP,
+            libc::SECCOMP_MODE_FILTER,
+            &raw const program,
+        ))
+    }
+}
+
+/// Runs lsepoll where a syscall fails.
+fn run_without(
+    syscall: libc::c_long,
+    third: Option<u32>,
+    errno: libc::c_int,
+) -> Result<Ran, Box<dyn Error>> {
+    let mut command = command(&program(), &[]);
+    // SAFETY: This process has no threads: the child may do anything.
+    unsafe { command.pre_exec(move || refuse(syscall, third, errno)) };
+    match run_as(command) {
+        Err(e) if e.to_string().contains("os error 22") => skip("no CONFIG_SECCOMP_FILTER"),
+        ran => ran,
+    }
+}
+
+/// Runs lsepoll on a kernel that has not what it needs.
+pub fn unsupported_kernel() -> Outcome {
+    match kcmp::probe(process::own_pid()?) {
+        Err(e) => run(&[])?.fails_with(&format!("lsepoll: {e}\n")),
+        Ok(()) => skip("this kernel is supported"),
+    }
+}
+
+pub fn no_kcmp() -> Outcome {
+    run_without(libc::SYS_kcmp, None, libc::ENOSYS)?.fails_with("build it with CONFIG_KCMP=y")
+}
+
+pub fn kcmp_not_permitted() -> Outcome {
+    run_without(libc::SYS_kcmp, None, libc::EPERM)?.fails_with("a seccomp filter refuses it")
+}
+
+pub fn old_kernel() -> Outcome {
+    run_without(libc::SYS_kcmp, Some(KCMP_EPOLL_TFD), libc::EINVAL)?
+        .fails_with("kcmp(2) of this kernel has no KCMP_EPOLL_TFD")
+}
+
+pub fn no_epoll() -> Outcome {
+    run_without(libc::SYS_epoll_create1, None, libc::ENOSYS)?
+        .fails_with("build it with CONFIG_EPOLL=y")
+}
+
+/// Gives the caller its own mounts.
+fn unshare_mounts(more: libc::c_int) -> io::Result<()> {
+    // SAFETY: The strings are valid for the duration of the calls.
+    unsafe {
+        cvt(libc::unshare(libc::CLONE_NEWNS | more))?;
+        let root = c"/".as_ptr();
+        let flags = libc::MS_REC | libc::MS_PRIVATE;
+        cvt(libc::mount(
+            root,
+            root,
+            std::ptr::null(),
+            flags,
+            std::ptr::null(),
+        ))
+    }
+}
+
+/// Skips a test that changes mounts where this cannot be done.
+fn need_mounts() -> Outcome {
+    if !is_root() {
+        return skip("needs root");
+    }
+    match Actor::start("mounts", || unshare_mounts(libc::CLONE_NEWPID).map(|()| 0)) {
+        Err(_) => skip("mounts cannot be changed here"),
+        Ok(_) => Ok(()),
+    }
+}
+
+fn mount_proc(options: &std::ffi::CStr) -> io::Result<()> {
+    let (name, path) = (c"proc".as_ptr(), c"/proc".as_ptr());
+    // SAFETY: The strings are valid for the duration of the call.
+    cvt(unsafe { libc::mount(name, path, name, 0, options.as_ptr().cast()) })
+}
+
+pub fn no_proc() -> Outcome {
+    need_mounts()?;
+    let mut command = command(&program(), &[]);
+    // SAFETY: This process has no threads: the child may do anything.
+    unsafe {
+        command.pre_exec(|| {
+            unshare_mounts(0)?;
+            let (name, path) = (c"tmpfs".as_ptr(), c"/proc".as_ptr());
+            cvt(libc::mount(name, path, name, 0, std::ptr::null()))
+        });
+    }
+    run_as(command)?.fails_with("/proc is not mounted")
+}
+
+/// A copy of lsepoll that anybody may execute.
+struct ForAnybody(PathBuf);
+
+impl ForAnybody {
+    fn new() -> io::Result<ForAnybody> {
+        let path = std::env::temp_dir().join(format!("lsepoll-{}", std::process::id()));
+        fs::copy(program(), &path)?;
+        fs::set_permissions(&path, Permissions::from_mode(0o755))?;
+        Ok(ForAnybody(path))
+    }
+
+    fn run_as_nobody(&self, args: &[&str]) -> Result<Ran, Box<dyn Error>> {
+        let mut command = command(&self.0, args);
+        command.uid(NOBODY).gid(NOBODY);
+        run_as(command)
+    }
+}
+
+impl Drop for ForAnybody {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// Runs lsepoll in its own PID namespace, where /proc is what `prepare` makes of it.
+fn run_in_namespace(
+    args: &[&str],
+    prepare: impl Fn() -> io::Result<()>,
+) -> Result<Ran, Box<dyn Error>> {
+    need_mounts()?;
+    let lsepoll = ForAnybody::new()?;
+    let path = std::env::temp_dir().join(format!("lsepoll-out-{}", std::process::id()));
+    let out = File::create(&path)?;
+    let outer = Actor::start("outer", || {
+        unshare_mounts(libc::CLONE_NEWPID)?;
+        // The first process of the namespace, which nobody may inspect.
+        let init = Actor::start("init", || {
+            prepare()?;
+            let mut command = command(&lsepoll.0, args);
+            command.uid(NOBODY).gid(NOBODY);
+            command
+                .stdout(Stdio::from(out.try_clone()?))
+                .stderr(Stdio::from(out.try_clone()?));
+            // A pid that is none: the exit status.
+            Ok(command.status()?.code().unwrap_or(-1))
+        })?;
+        Ok(init.told)
+    })?;
+    let err = fs::read_to_string(&path)?;
+    fs::remove_file(&path)?;
+    Ok(Ran {
+        out: String::new(),
+        err,
+        status: Some(outer.told),
+    })
+}
+
+pub fn proc_of_another_namespace() -> Outcome {
+    run_in_namespace(&[], || Ok(()))?.fails_with("/proc shows another PID namespace")
+}
+
+pub fn hidden_proc() -> Outcome {
+    let hide = || mount_proc(c"hidepid=2");
+    run_in_namespace(&["1"], hide)?.fails_with("pid 1: hidden, /proc is mounted with hidepid")?;
+    let all = run_in_namespace(&[], hide)?;
+    same(all.status, Some(0))?;
+    contains(
+        &all.err,
+        "lsepoll: /proc hides processes: it is mounted with hidepid",
+    )
+}
+
+pub fn arguments() -> Outcome {
+    run(&["--no-such-option"])?.fails_with("--no-such-option")?;
+    run(&["0"])?.fails_with("0 is not in 1..")?;
+    run(&["--fd", "-1"])?.fails_with("-1")?;
+    run(&["--demo", "1"])?.fails_with("--demo")
+}
+
+pub fn no_such_process() -> Outcome {
+    run(&["2147483647"])?.fails_with("pid 2147483647: no such process")
+}
+
+pub fn not_an_epoll_file() -> Outcome {
+    let way = Actor::start("way", || {
+        create()?;
+        add_eventfd(A)?;
+        Ok(0)
+    })?;
+    let pid = way.pid.to_string();
+    run(&[&pid, "--fd", "60"])?.fails_with(&format!(
+        "pid {pid}: fd 60 is not an epoll file, but [eventfd"
+    ))?;
+    run(&[&pid, "--fd", "61"])?.fails_with(&format!("pid {pid}: fd 61 is not open"))
+}
+
+/// As in lsepoll | head, and with a disk that is full.
+pub fn closed_output() -> Outcome {
+    let way = Actor::start("way", || {
+        create()?;
+        add_eventfd(A)?;
+        Ok(0)
+    })?;
+    let pid = way.pid.to_string();
+    let [reader, writer] = scene::pipe()?;
+    scene::close(reader)?;
+    let mut piped = command(&program(), &[&pid]);
+    // SAFETY: No memory is involved.
+    unsafe { piped.pre_exec(move || cvt(libc::dup2(writer, 1))) };
+    // What is captured is replaced just before exec.
+    let ran = run_as(piped);
+    scene::close(writer)?;
+    ran?.quiet()?;
+
+    let mut full = command(&program(), &[&pid]);
+    full.stdout(File::options().write(true).open("/dev/full")?)
+        .stderr(Stdio::piped());
+    Ran::from(full.spawn()?.wait_with_output()?).fails_with("No space left on device")
+}
+
+/// A process of nobody, which can be inspected by nobody.
+fn nobody(setup: impl FnOnce() -> io::Result<()>) -> io::Result<Actor> {
+    Actor::start("nobody", || {
+        setup()?;
+        // SAFETY: No memory is involved.
+        unsafe {
+            cvt(libc::setgroups(0, std::ptr::null()))?;
+            cvt(libc::setresgid(NOBODY, NOBODY, NOBODY))?;
+            cvt(libc::setresuid(NOBODY, NOBODY, NOBODY))?;
+            cvt(libc::prctl(libc::PR_SET_DUMPABLE, 1, 0, 0, 0))?;
+        }
+        Ok(0)
+    })
+}
+
+pub fn unprivileged() -> Outcome {
+    if !is_root() {
+        return skip("all tests are unprivileged");
+    }
+    let lsepoll = ForAnybody::new()?;
+    same(lsepoll.run_as_nobody(&["--demo"])?.status, Some(0))?;
+
+    let [ours, theirs] = scene::socketpair(libc::SOCK_STREAM)?;
+    let nobody = nobody(|| {
+        create()?;
+        add_eventfd(A)?;
+        scene::send_file(ours, A)?;
+        scene::close(A)
+    })?;
+    let root = Actor::start("root", || {
+        scene::place(scene::receive_file(theirs)?, A)?;
+        Ok(0)
+    });
+    scene::close(ours)?;
+    scene::close(theirs)?;
+    let root = root?;
+
+    let pid = nobody.pid.to_string();
+    let found = lsepoll.run_as_nobody(&[&pid])?;
+    same(found.status, Some(0))?;
+    contains(&found.out, "nowhere  anon_inode\n")?;
+    contains(&found.err, "or open where lsepoll may not look\n")?;
+    contains(
+        &found.err,
+        "could not be inspected: that takes root or CAP_SYS_PTRACE\n",
+    )?;
+    let found = schema::check(&lsepoll.run_as_nobody(&["--json", &pid])?.quiet()?)?;
+    same(
+        found[0]["searched"]["not_permitted"].as_u64() > Some(0),
+        true,
+    )?;
+
+    let found = run(&[&pid])?.quiet()?;
+    contains(&found, &format!("pid {} (root) fd {A}\n", root.pid))
+}
+
+pub fn not_permitted() -> Outcome {
+    if !is_root() {
+        return skip("needs root");
+    }
+    let lsepoll = ForAnybody::new()?;
+    let root = Actor::start("root", || create().map(|()| 0))?;
+    let pid = root.pid.to_string();
+    let message = format!("pid {pid}: not permitted: run lsepoll as root, with CAP_SYS_PTRACE");
+    lsepoll.run_as_nobody(&[&pid])?.fails_with(&message)?;
+    let all = lsepoll.run_as_nobody(&[])?;
+    same(all.out.contains(&format!("fd {EPOLL}")), false)
+}

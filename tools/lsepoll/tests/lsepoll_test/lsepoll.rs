@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Runs lsepoll.
+
+use crate::tap::{Outcome, contains, same};
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+/// Where lsepoll is.
+pub fn program() -> PathBuf {
+    let beside = std::env::current_exe().map(|exe| exe.with_file_name("lsepoll"));
+    match beside {
+        Ok(path) if path.is_file() => path,
+        _ => env!("CARGO_BIN_EXE_lsepoll").into(),
+    }
+}
+
+/// What lsepoll has printed, and its exit status.
+#[derive(Debug)]
+pub struct Ran {
+    pub out: String,
+    pub err: String,
+    pub status: Option<i32>,
+}
+
+impl From<Output> for Ran {
+    fn from(output: Output) -> Ran {
+        Ran {
+            out: String::from_utf8_lossy(&output.stdout).into_owned(),
+            err: String::from_utf8_lossy(&output.stderr).into_owned(),
+            status: output.status.code(),
+        }
+    }
+}
+
+/// Runs lsepoll.
+pub fn run(args: &[&str]) -> Result<Ran, Box<dyn Error>> {
+    run_as(command(&program(), args))
+}
+
+pub fn command(program: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(program);
+    command.args(args).stdin(Stdio::null());
+    command
+}
+
+pub fn run_as(mut command: Command) -> Result<Ran, Box<dyn Error>> {
+    Ok(command.output()?.into())
+}
+
+impl Ran {
+    /// The output, if lsepoll has succeeded without a word.
+    pub fn quiet(self) -> Result<String, Box<dyn Error>> {
+        same((self.err.as_str(), self.status), ("", Some(0)))?;
+        Ok(self.out)
+    }
+
+    /// Expects an error, and nothing printed.
+    pub fn fails_with(&self, message: &str) -> Outcome {
+        same((self.out.as_str(), self.status), ("", Some(2)))?;
+        contains(&self.err, message)
+    }
+}
+
+/// The lines of a listing, cells separated by " | ".
+pub fn lines(out: &str) -> Vec<String> {
+    let line = |line: &str| {
+        let cells: Vec<_> = line
+            .split("  ")
+            .map(str::trim)
+            .filter(|cell| !cell.is_empty())
+            .collect();
+        cells.join(" | ")
+    };
+    out.lines().map(line).collect()
+}

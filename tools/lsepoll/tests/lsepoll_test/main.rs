@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Tests of lsepoll, by cargo or in a guest that has none: prints TAP.
+//!
+//! Looks for lsepoll beside itself, then where cargo has built it. Arguments are names of tests.
+
+mod calls;
+mod changes;
+mod errors;
+mod fuzz;
+mod lsepoll;
+mod output;
+mod schema;
+mod tap;
+mod ways;
+
+use ::lsepoll::{kcmp, process};
+use std::process::ExitCode;
+use tap::Test;
+
+/// What there is to test on a kernel without kcmp(2) or epoll(7).
+const UNSUPPORTED: &[(&str, Test)] = &[("unsupported_kernel", errors::unsupported_kernel)];
+
+const TESTS: &[(&str, Test)] = &[
+    ("demo", output::demo),
+    ("dup", ways::dup),
+    ("fork", ways::fork),
+    ("exec", ways::exec),
+    ("exec_close_on_exec", ways::exec_close_on_exec),
+    ("in_flight", ways::in_flight),
+    ("received", ways::received),
+    ("reused_fd", ways::reused_fd),
+    ("reused_fd_in_flight", ways::reused_fd_in_flight),
+    ("shared_epoll", ways::shared_epoll),
+    ("thread_with_own_table", ways::thread_with_own_table),
+    ("nested_epoll", ways::nested_epoll),
+    ("two_entries_of_a_file", ways::two_entries_of_a_file),
+    ("entries_with_the_same_fd", ways::entries_with_the_same_fd),
+    ("many_places", ways::many_places),
+    ("kinds_of_files", ways::kinds_of_files),
+    ("events", ways::events),
+    ("json", output::json),
+    ("selection", output::selection),
+    ("stale", output::stale),
+    ("terminal", output::terminal),
+    ("odd_names", output::odd_names),
+    ("manual_page", output::manual_page),
+    ("no_kcmp", errors::no_kcmp),
+    ("kcmp_not_permitted", errors::kcmp_not_permitted),
+    ("old_kernel", errors::old_kernel),
+    ("no_epoll", errors::no_epoll),
+    ("no_proc", errors::no_proc),
+    (
+        "proc_of_another_namespace",
+        errors::proc_of_another_namespace,
+    ),
+    ("hidden_proc", errors::hidden_proc),
+    ("arguments", errors::arguments),
+    ("no_such_process", errors::no_such_process),
+    ("not_an_epoll_file", errors::not_an_epoll_file),
+    ("closed_output", errors::closed_output),
+    ("unprivileged", errors::unprivileged),
+    ("not_permitted", errors::not_permitted),
+    ("calls", calls::calls),
+    ("changes", changes::changes),
+    ("fuzzed_proc", fuzz::fuzzed_proc),
+];
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    if args == ["--hold"] {
+        return ways::hold();
+    }
+    // From cargo test come names of tests, too.
+    let names: Vec<&String> = args.iter().filter(|arg| !arg.starts_with('-')).collect();
+    let is_named = |name: &str| names.is_empty() || names.iter().any(|n| name.contains(n.as_str()));
+    let is_supported = process::own_pid().and_then(kcmp::probe).is_ok();
+    let tests = if is_supported { TESTS } else { UNSUPPORTED };
+    let tests: Vec<_> = tests.iter().filter(|(name, _)| is_named(name)).collect();
+    tap::run(&tests)
+}

@@ -1,0 +1,266 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What lsepoll prints, and which exit status it has.
+
+use crate::lsepoll::{command, lines, program, run};
+use crate::schema;
+use crate::tap::{Outcome, contains, same, skip};
+use crate::ways::{A, B, C, EPOLL, add_eventfd, create, eventfd_name, move_file};
+use lsepoll::process::Fd;
+use lsepoll::scene::{self, Actor};
+use serde_json::json;
+use std::error::Error;
+use std::ffi::CStr;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::fd::{FromRawFd, OwnedFd};
+
+pub fn demo() -> Outcome {
+    let out = run(&["--demo"])?.quiet()?;
+    contains(&out, "\n9 of 9 rows are right.\n")
+}
+
+/// A process with one entry in place, and one that has moved while its fd was reused.
+fn two_entries() -> io::Result<Actor> {
+    Actor::start("way", || {
+        create()?;
+        add_eventfd(A)?;
+        add_eventfd(B)?;
+        move_file(B, C)?;
+        scene::place(scene::eventfd()?, B)?;
+        Ok(0)
+    })
+}
+
+pub fn json() -> Outcome {
+    let way = two_entries()?;
+    let pid = way.pid;
+    let found = schema::check(&run(&["--json", &pid.to_string()])?.quiet()?)?;
+    let [found] = &found[..] else {
+        return Err("not one epoll instance".into());
+    };
+    let name = |fd| eventfd_name(pid, fd);
+    let place = |fd: Fd| json!({ "pid": pid, "tid": pid, "comm": "way", "fd": fd });
+    let file = |name: String| {
+        let file = &found["entries"][0]["file"];
+        json!({ "name": name, "inode": file["inode"], "device": file["device"] })
+    };
+    let expected = json!({
+        "holders": [place(EPOLL)],
+        "entries": [
+            {
+                "tfd": A, "toff": 0, "events": ["IN", "ERR", "HUP"], "data": "0x3c",
+                "state": "in place", "file": file(name(A)?), "stale": null, "places": [place(A)],
+            },
+            {
+                "tfd": B, "toff": 0, "events": ["IN", "ERR", "HUP"], "data": "0x3d",
+                "state": "moved", "file": file(name(C)?), "stale": name(B)?, "places": [place(C)],
+            },
+        ],
+        "searched": found["searched"],
+    });
+    same(found, &expected)?;
+    // A schema that fits anything would be no test.
+    let mut wrong = expected.clone();
+    wrong["entries"][0]["state"] = "lost".into();
+    match schema::check(&wrong.to_string()) {
+        Err(e) => contains(&e.to_string(), "\"lost\" does not fit enum"),
+        Ok(_) => Err("a wrong state fits the schema".into()),
+    }
+}
+
+/// How many headings and rows there are.
+fn headings(out: &str) -> usize {
+    out.lines().filter(|line| line.starts_with("pid ")).count()
+}
+
+pub fn selection() -> Outcome {
+    let one = two_entries()?;
+    let other = Actor::start("lsepoll other", || {
+        create()?;
+        scene::place(scene::epoll_create()?, EPOLL + 1)?;
+        Ok(0)
+    })?;
+    let (one, other) = (one.pid.to_string(), other.pid.to_string());
+    let count = |args: &[&str]| Ok::<_, Box<dyn Error>>(headings(&run(args)?.quiet()?));
+    same(count(&[&one])?, 1)?;
+    same(count(&[&other])?, 2)?;
+    same(count(&[&one, &other])?, 3)?;
+    same(count(&[&other, "--fd", "51"])?, 1)?;
+    same(count(&["--name", "lsepoll other", &one, &other])?, 2)?;
+    let all = run(&[])?;
+    contains(
+        &all.out,
+        &format!("pid {one} (way), fd 50: 2 entries, 1 not in place"),
+    )?;
+    contains(
+        &all.out,
+        &format!("pid {other} (lsepoll other), fd 51: 0 entries"),
+    )?;
+    let named = run(&["--name", "lsepoll other"])?.out;
+    same(headings(&named), 2)?;
+
+    // 15 characters are all that /proc has.
+    let nobody = run(&["--name", "lsepoll nobody has this name"])?;
+    same((nobody.out.as_str(), nobody.status), ("", Some(0)))?;
+    contains(&nobody.err, "lsepoll: no epoll instance found")
+}
+
+pub fn stale() -> Outcome {
+    let way = two_entries()?;
+    let pid = way.pid.to_string();
+    let found = run(&["--stale", &pid])?;
+    let (file, now) = (eventfd_name(way.pid, C)?, eventfd_name(way.pid, B)?);
+    let expected = [
+        format!("pid {pid} (way), fd 50: 1 entry, 1 not in place"),
+        String::new(),
+        "FD | TOFF | EVENTS | DATA | STATE | FILE | WHERE".to_string(),
+        format!("61 | 0 | IN | 61 | stale, moved | {file} | fd 70; fd 61 is now {now}"),
+    ];
+    same(
+        (lines(&found.out), found.status),
+        (expected.to_vec(), Some(1)),
+    )?;
+    let found = run(&["--stale", "--json", &pid])?;
+    same(found.status, Some(1))?;
+    same(
+        schema::check(&found.out)?[0]["entries"]
+            .as_array()
+            .map(Vec::len),
+        Some(1),
+    )?;
+
+    let way = Actor::start("way", || {
+        create()?;
+        add_eventfd(A)?;
+        Ok(0)
+    })?;
+    same(
+        run(&["--stale", &way.pid.to_string()])?.quiet()?,
+        String::new(),
+    )
+}
+
+/// A terminal, as seen by the program that draws it and by the one that runs in it.
+fn pseudo_terminal(columns: u16) -> io::Result<(File, OwnedFd)> {
+    let (mut ours, mut theirs) = (0, 0);
+    let size = libc::winsize {
+        ws_row: 25,
+        ws_col: columns,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    // SAFETY: All pointers are valid for the duration of the call, or null.
+    let opened = unsafe {
+        libc::openpty(
+            &mut ours,
+            &mut theirs,
+            std::ptr::null_mut(),
+            std::ptr::null(),
+            &size,
+        )
+    };
+    if opened < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: openpty() has opened them for the caller.
+    Ok(unsafe { (File::from_raw_fd(ours), OwnedFd::from_raw_fd(theirs)) })
+}
+
+/// Runs lsepoll in a terminal, and returns what that has shown.
+fn run_in_terminal(columns: u16, args: &[&str]) -> Result<String, Box<dyn Error>> {
+    let Ok((mut screen, terminal)) = pseudo_terminal(columns) else {
+        return skip("no pseudoterminals");
+    };
+    let mut child = command(&program(), args)
+        .env("TERM", "xterm")
+        .env_remove("NO_COLOR")
+        .stdout(terminal.try_clone()?)
+        .stderr(terminal)
+        .spawn()?;
+    let mut shown = Vec::new();
+    // Ends with EIO when lsepoll has closed the terminal.
+    let _ = screen.read_to_end(&mut shown);
+    child.wait()?;
+    Ok(String::from_utf8(shown)?.replace("\r\n", "\n"))
+}
+
+/// Removes the escape sequences for colors.
+fn without_colors(text: &str) -> String {
+    let mut parts = text.split("\x1b[");
+    let mut plain = parts.next().unwrap_or("").to_string();
+    for part in parts {
+        plain.push_str(part.split_once('m').map_or("", |(_, rest)| rest));
+    }
+    plain
+}
+
+pub fn terminal() -> Outcome {
+    let way = two_entries()?;
+    let pid = way.pid.to_string();
+    let plain = run(&[&pid])?.quiet()?;
+    same(plain.contains('\x1b'), false)?;
+    // Yellow.
+    let moved = "\x1b[33mstale, moved\x1b[0m";
+    contains(&run(&["--color", "always", &pid])?.quiet()?, moved)?;
+
+    let wide = run_in_terminal(200, &[&pid])?;
+    contains(&wide, moved)?;
+    same(without_colors(&wide), plain.clone())?;
+    same(
+        run_in_terminal(200, &["--color", "never", &pid])?.contains('\x1b'),
+        false,
+    )?;
+
+    let narrow = without_colors(&run_in_terminal(75, &[&pid])?);
+    let widest = narrow.lines().map(|line| line.chars().count()).max();
+    same((70..=75).contains(&widest.unwrap_or(0)), true)?;
+    // The same words.
+    let words = |text: &str| {
+        let mut words: Vec<_> = text.split_whitespace().map(str::to_string).collect();
+        words.sort();
+        words
+    };
+    same(words(&narrow), words(&plain))
+}
+
+/// Names that must not reach a terminal as they are.
+pub fn odd_names() -> Outcome {
+    const PATH: &CStr = c"/tmp/lsepoll\x1b[31m\ntest";
+    let way = Actor::start("a\x1b[2J)\nb", || {
+        create()?;
+        // SAFETY: `PATH` is valid for the duration of the calls.
+        let fd = unsafe {
+            libc::mkfifo(PATH.as_ptr(), 0o600);
+            libc::open(PATH.as_ptr(), libc::O_RDWR)
+        };
+        fs::remove_file(PATH.to_str().map_err(io::Error::other)?)?;
+        scene::place(fd, A)?;
+        scene::add(EPOLL, A, 0)?;
+        Ok(0)
+    })?;
+    let out = run(&[&way.pid.to_string()])?.quiet()?;
+    contains(
+        &out,
+        &format!("pid {} (a\\u{{1b}}[2J)\\nb), fd 50: 1 entry\n", way.pid),
+    )?;
+    contains(&out, "in place  /tmp/lsepoll\\u{1b}[31m\\ntest (deleted)\n")
+}
+
+/// The manual page has what --help has.
+pub fn manual_page() -> Outcome {
+    let help = run(&["--help"])?.quiet()?;
+    let page = run(&["--man"])?.quiet()?.replace('\\', "");
+    for text in [
+        "--stale",
+        "CAP_SYS_PTRACE",
+        "entries[].stale",
+        "unsettled",
+        "WHEN",
+    ] {
+        contains(&help, text)?;
+        contains(&page, text)?;
+    }
+    contains(&page, ".TH lsepoll 1")?;
+    contains(&page, "\n.SH \"EXIT STATUS\"\n")
+}
