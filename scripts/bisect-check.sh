@@ -1,6 +1,5 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-#
 # bisect-check.sh [N...]: build each commit of all series, or only the N-th ones, for
 # x86_64 and arm64, with Rust and without, the last one also without epoll and without
 # kcmp; boot each kernel, and run the tests that the series have by then. Fails if one

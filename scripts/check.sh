@@ -1,6 +1,5 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-#
 # check.sh: formatting and lint of all that is here, with the kernel's own tools where
 # it has one.
 

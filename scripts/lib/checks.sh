@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
-# shellcheck shell=bash
-#
 # The checks of check.sh. Findings of the kernel's tools about the base are not ours.
 
-# A build directory apart, for what clippy compiles is compiled again without it.
+# A build directory apart: without clippy, the objects are compiled again.
 clippy_out=build-x86_64-clippy
 
 # our_files PATTERN...: the files of this repository.
@@ -30,8 +28,7 @@ at_most() {
 	[ "$lines" -le "$1" ] || die "$3: $lines lines of ${*:4} changed, $1 at most"
 }
 
-# A series that is too long is not reviewed. Documentation does not count, nor does the
-# commit that moves structures to fs/eventpoll.h.
+# Neither documentation counts, nor the commit that moves structures to fs/eventpoll.h.
 check_sizes() {
 	local code=(':!tools/testing' ':!Documentation') moved
 	cd "$last_tree"
@@ -54,7 +51,6 @@ check_spelling() {
 }
 
 check_shell() {
-	cd "$top"
 	our_files '*.sh' .ci/run | xargs shellcheck
 }
 
@@ -133,8 +129,7 @@ check_refused() {
 	[ -n "$mistake" ]
 }
 
-# sparse TREE KIND: print what sparse finds in the C files of the series, without the lines.
-# Debian's sparse does not know all of C that the kernel is written in.
+# sparse TREE KIND: print what it finds in the C files of the series. Debian's does not know all of C.
 sparse() {
 	kernel_make "$1" x86_64 "build-x86_64-$2" C=2 $(c_objects) \
 		CHECK="sparse -D__typeof_unqual__=__typeof__ '-D__builtin_strlen(s)=(sizeof(s) - 1)'" 2>&1 |

@@ -1,6 +1,4 @@
 # SPDX-License-Identifier: GPL-2.0
-# shellcheck shell=bash
-#
 # Makes the commits of a series from the patches in its folder: see "Change it" in
 # README.md. The same patches give the same commits: the date is that of the change-id.
 
@@ -20,12 +18,6 @@ author() {
 		die "who is the author? set git's user.name and user.email"
 }
 
-# Where a file of this repository lands in the kernel.
-landing() {
-	awk -v file="$1" '$1 == file { print $2; found = 1 } END { exit !found }' "$top/series/files" ||
-		die "series/files does not say where $1 lands"
-}
-
 # apply_diff FILE TREE [OPTION]: git apply, with an error that names the file of the tree.
 apply_diff() {
 	local drifted file
@@ -34,15 +26,15 @@ apply_diff() {
 	die "${1#"$top"/} does not apply: ${file:-a file} of the tree is not as in Linux $base_version"
 }
 
-# commit_patch FILE PARENT: print the commit that FILE makes on top of PARENT, whose tree
-# is in the index.
+# commit_patch FILE PARENT: print the commit on top of PARENT, whose tree is in the index.
 commit_patch() {
 	local file blob path message
 	! grep -q '^diff --git ' "$1" || apply_diff "$1" "$base_tree" --cached
 	while read -r file; do
 		[ -f "$top/$file" ] || die "${1#"$top"/} brings $file, which is not there"
 		blob=$(in_base hash-object -w "$top/$file")
-		path=$(landing "$file")
+		path=$(awk -v file="$file" '$1 == file { print $2 }' "$top/series/files")
+		[ -n "$path" ] || die "series/files does not say where $file lands"
 		in_base update-index --add --cacheinfo "100644,$blob,$path"
 	done < <(head_line "$1" Brings)
 
@@ -53,8 +45,7 @@ commit_patch() {
 		in_base commit-tree -p "$2" "$(in_base write-tree)"
 }
 
-# commit_series NAME PARENT: print the last commit of a series on top of PARENT. The work
-# tree of the base is not touched.
+# commit_series NAME PARENT: print the last commit of a series on top of PARENT.
 commit_series() {
 	local id patch commit=$2
 	id=$(head_line "$top/series/$1/cover-letter" Change-Id)

@@ -1,13 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0
-# shellcheck shell=bash
-#
 # Boots kernels under virtme-ng. Guests see build/guest/ARCH as /mnt.
 
 # What a kernel says when something is wrong with it, as grep -E takes it.
 complaints=$lib/complaints
 
-# guest_root ARCH KIND: the root file system of a guest: that of this machine, read-only,
-# unless it is of another architecture, or needs CRIU and stress-ng.
+# guest_root ARCH KIND: the root file system of a guest: this machine's, where that will do.
 guest_root() {
 	case $1-$2 in
 	x86_64-criu* | x86_64-debug | arm64-*) echo "$cache/root-$1" ;;
@@ -15,8 +12,7 @@ guest_root() {
 	esac
 }
 
-# A small Debian, unpacked and not configured: its programs may be those of another
-# architecture.
+# A small Debian, unpacked and not configured: it may be of another architecture.
 make_root() {
 	local arch=$1 root=$2 part=$2.part packages=udev,iproute2,busybox-static deb
 	[ "$arch" != x86_64 ] || packages+=,criu,stress-ng,strace

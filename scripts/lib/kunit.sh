@@ -1,9 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
-# shellcheck shell=bash
-#
-# Builds kernels with the KUnit tests of the series and the doctests of its modules, and
-# boots them, both by the kernel's own kunit.py. The architecture um is a kernel that is a
-# program of this machine; x86_64 and arm64 run under QEMU.
+# Runs the KUnit tests of the series and the doctests of its modules, by the kernel's own
+# kunit.py. The architecture um is a kernel that is a program of this machine.
 
 kunit_tests=rust/kernel/fs/.kunitconfig
 
@@ -14,8 +11,7 @@ run_kunit() {
 	step "kunit-$arch" "running the KUnit tests ($arch)" run_suites
 }
 
-# kunit COMMAND...: kunit.py, in $out of the tree. It lets QEMU take KVM where there is
-# /dev/kvm, even if it starts no guest.
+# kunit COMMAND...: kunit.py, in $out of the tree, without the KVM that it would take.
 kunit() {
 	local qemu=$build/kunit/qemu-system-x86_64
 	mkdir -p "$build/kunit"
@@ -38,8 +34,7 @@ make_kunit() {
 	kunit build
 }
 
-# run_suite NAME GLOB: boot, run the tests of one suite that GLOB matches, and print
-# their results, which are indented below that of the suite.
+# run_suite NAME GLOB: boot, run the tests that match, and print their indented results.
 run_suite() {
 	local status=0
 	echo "# begin $1"

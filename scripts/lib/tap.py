@@ -2,14 +2,13 @@
 # SPDX-License-Identifier: GPL-2.0
 """Gather the results of guest/tests.sh.
 
-tap.py [--notes|--brief] NAME=FILE...: FILE is what guest/tests.sh printed in the guest
-NAME. Prints a line for each program, the tests that failed, and the sum as the last
-line; with --notes, also how much the programs say that they tried; with --brief, only
-the programs that failed. Exits 1 if a test failed.
+tap.py [--notes|--brief] NAME=FILE...: print a line for each program of the guest NAME, the
+tests that failed, and the sum; with --notes, also how much the programs say that they
+tried; with --brief, only the programs that failed. Exits 1 if a test failed.
 
-A program that exits early, with an error, or without the results that it planned
-fails, and so does a guest that did not run every program. Each block of a replayed
-stream must have the same results in all guests.
+A program that exits early, with an error, or without the results that it planned fails, and
+so does a guest that did not run every program. Each block of a replayed stream must have
+the same results in all guests.
 """
 
 import re

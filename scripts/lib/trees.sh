@@ -1,6 +1,4 @@
 # SPDX-License-Identifier: GPL-2.0
-# shellcheck shell=bash
-#
 # Makes the kernel trees in the cache: the base, and one with each series applied. Files that
 # have not changed are not touched, so that only what depends on a change is built again.
 
@@ -30,8 +28,7 @@ fetch_base() {
 	commit_base "linux-source-$base_version $version"
 }
 
-# The user's tree stays as it is: its files are copied, those that changed since, without
-# what a build in it has made.
+# Copy what has changed in the user's tree, without what a build in it has made.
 copy_base() {
 	mkdir -p "$base_tree"
 	rsync -a --exclude={.git,'*.o','*.a','*.ko','*.cmd',/build-*,generated,/include/config,/.config,/vmlinux*} \
@@ -55,8 +52,7 @@ make_base() {
 	fi
 }
 
-# check_out TREE COMMIT [BRANCH]: make the tree, if need be, and put it on this commit.
-# Takes back what was changed by hand, or left by an interrupt.
+# check_out TREE COMMIT [BRANCH]: make the tree be this commit, without what was changed by hand.
 check_out() {
 	if [ ! -e "$1/.git" ]; then
 		rm -rf "$1"
