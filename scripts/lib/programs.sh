@@ -30,7 +30,7 @@ make_programs() {
 	kernel_make "$tree" "$arch" "$output/headers" headers
 	kselftests "$tree" kcmp "$output/kcmp" RUSTFLAGS="--sysroot=$sysroot"
 	kselftests "$base_tree" kcmp "$output/base" "$output/base/kcmp_test"
-	kselftests "$base_tree" filesystems/epoll "$output/base"
+	kselftests "$base_tree" filesystems/epoll "$output/base" USERCFLAGS="-include $lib/longer-timeout.h"
 	mkdir -p "$guest"
 	env "${variable//-/_}=$linker" RUSTFLAGS="--sysroot=$sysroot -C target-feature=+crt-static" \
 		BINDGEN="$bindgen" KHDR_INCLUDES="$headers" cargo build --manifest-path "$top/tools/Cargo.toml" \

@@ -25,7 +25,6 @@ fetch_rust_src() {
 	download download rust-src "\\| ${version//./\\.}[+-]" "$part" ||
 		die "Debian has no rust-src $version: add the toolchain's own, or use another rustc"
 	dpkg-deb -x "$part"/*.deb "$part"
-	mkdir -p "${rust_src%/*}"
 	mv "$part/usr/src/rustc-$version/library" "$rust_src"
 	rm -rf "$part"
 }
