@@ -1,14 +1,11 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-#
 # bench.sh ARCH: measure the unpatched kernel, and those after each series, side by side,
-# and write the results to benchmark/ARCH.json, from which results.py makes the tables and
-# the plot. MAX is the largest number of entries.
+# and show the results: see results.py. MAX is the largest number of entries.
 #
-# In a guest under TCG with -icount the clock advances a nanosecond with each
-# instruction: the results are the same on every machine. With sleep=off it would
-# also run ahead while the guest waits for this machine, and virtme-ng's init give up
-# on its ports.
+# In a guest under TCG with -icount the clock advances a nanosecond with each instruction:
+# the results are the same on every machine. With sleep=off it would also run ahead while the
+# guest waits for this machine, and virtme-ng's init give up on its ports.
 
 . "$(dirname "$0")/lib/common.sh"
 
@@ -17,9 +14,9 @@ max=${MAX:-1000000}
 kinds=(base kcmp c rust)
 out=$results/bench-$arch
 
-# measure KIND: leave the results in a file, and show them.
+# measure KIND: append the results to a file, and show them.
 measure() {
-	in_guest "$arch" "$1" 10800 "$out/$1.console" /mnt/kcmp_epoll_bench --max "$max" | tee "$out/$1.tsv"
+	in_guest "$arch" "$1" 10800 "$out/$1.console" /mnt/kcmp_epoll_bench --max "$max" | tee -a "$out/$1.tsv"
 }
 
 # A guest has one processor: run as many as there are.
@@ -43,27 +40,27 @@ versions() {
 		"qemu=$("qemu-system-${arch/arm64/aarch64}" --version | sed -n '1s/.*version \([0-9.]*\).*/\1/p')"
 }
 
-# The functions that only KCMP_EPOLL_TFD needs: bytes of text.
+# sizes KIND: bytes of text of the functions that only KCMP_EPOLL_TFD needs, as results.
 sizes() {
-	local kind code='kcmp_epoll|get_epoll_tfile_raw_ptr|ep_find_tfd|CRbTree|eventpoll.*(EventPoll|InterestList|Target)|RemoteFile'
-	for kind in "${kinds[@]}"; do
-		"llvm-nm${llvm/#1/}" --print-size --defined-only --radix=d "$(tree_of "$kind")/build-$arch-$kind/vmlinux" |
-			awk -v kind="$kind" -v code="$code" 'tolower($3) == "t" && $4 ~ code {
-				print kind "\t" $4 "\t" $2 + 0
-			}'
-	done
+	local code='kcmp_epoll|get_epoll_tfile_raw_ptr|ep_find_tfd|CRbTree|eventpoll.*(EventPoll|InterestList|Target)|RemoteFile'
+	"llvm-nm${llvm/#1/}" --print-size --defined-only --radix=d "$(tree_of "$1")/build-$arch-$1/vmlinux" |
+		awk -v code="$code" 'tolower($3) == "t" && $4 ~ code {
+			print "text of " $4 "\t0\t" $2 + 0
+			sum += $2
+		}
+		END { print "bytes of text\t0\t" sum }'
 }
 
 [[ $max =~ ^[0-9]+$ ]] || die "MAX=$max is no number"
 lock_cache
 prepare_guests "${kinds[@]/#/$arch:}"
 install_python "$cache/matplotlib-python" matplotlib==3.10.7
-for kind in "${kinds[@]}"; do
-	build_kernel "$arch" "$kind"
-done
 rm -rf "$out"
 mkdir -p "$out"
 versions >"$out/versions"
-sizes >"$out/sizes"
+for kind in "${kinds[@]}"; do
+	build_kernel "$arch" "$kind"
+	sizes "$kind" >"$out/$kind.tsv"
+done
 step "bench-$arch" "counting instructions with up to $max entries, in $arch guests" measure_all
 "$cache/matplotlib-python/bin/python" "$lib/results.py" bench "$arch" "$out"

@@ -1,6 +1,5 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-#
 # bisect-check.sh [N...]: build each commit of all series, or only the N-th ones, for
 # x86_64 and arm64, with Rust and without, the last one also without epoll and without
 # kcmp; boot each kernel, and run the tests that the series have by then. Fails if one
@@ -10,50 +9,36 @@
 
 archs=(x86_64 arm64)
 # Each runs dozens of times.
-parts="if-there kcmp tfd tfd32 model=1000 fuzz=20000 replay=2000 faults lsepoll example"
+parts="if-there kcmp tfd model=1000 fuzz=20000 replay=2000 faults lsepoll example"
 
-# A kernel that was built with a warning is built anew the next time, to warn again.
-refuse_warnings() {
-	local arch=$1 kind=$2
-	our_findings "$build/log/kernel-$arch-$kind.log" >&2 && return
-	rm -rf "$only_tree/build-$arch-$kind"
-	die "commit $number warns, with $kind on $arch"
-}
-
-# check_commit KIND...: build the commit that is checked out, and test it.
+# check_commit KIND...: build the commit that is checked out, and test it. A kernel that
+# warns is built anew the next time, to warn again.
 check_commit() {
 	local arch kind tests
 	for arch in "${archs[@]}"; do
 		build_programs "$arch"
 		for kind; do
-			case $kind in
-			no[ek]*) tests=tfd ;;
-			*) tests=$parts ;;
-			esac
-			[ "$arch" = x86_64 ] || tests=${tests/tfd32 /}
-			# shellcheck disable=SC2086 # these are words
+			tests=$parts
+			[[ $kind != no[ek]* ]] || tests=tfd
 			test_in_guest "bisect-$number-$arch-$kind" "$arch:$kind" $tests
-			refuse_warnings "$arch" "$kind"
+			our_findings "$build/log/kernel-$arch-$kind.log" >&2 || {
+				rm -rf "$only_tree/build-$arch-$kind"
+				die "commit $number warns, with $kind on $arch"
+			}
 		done
 	done
 }
 
 lock_cache
-set_up "${archs[@]}"
-make_series_trees
-for arch in "${archs[@]}"; do
-	fetch_root "$arch" rust
-done
+prepare_guests "${archs[@]/%/:rust}"
 mapfile -t commits < <(series_commits)
 last=${#commits[@]}
-# shellcheck disable=SC2046 # these are words
 [ $# -gt 0 ] || set -- $(seq "$last")
 for number; do
 	seq "$last" | grep -qxF -- "$number" ||
 		die "the series have no commit '$number': COMMITS are numbers from 1 to $last"
 done
 
-mkdir -p "$results"
 only_tree=$trees/bisect
 for number; do
 	commit=${commits[number - 1]}

@@ -1,33 +1,23 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-#
 # check.sh: formatting and lint of all that is here, with the kernel's own tools where
 # it has one.
 
 . "$(dirname "$0")/lib/common.sh"
 . "$lib/checks.sh"
 
-python=$cache/check-python
-
-install_tools() {
-	local tool
-	install_for shellcheck:shellcheck sparse:sparse
-	for tool in rustfmt clippy-driver rustdoc; do
-		type -P $tool >/dev/null && $tool --version >/dev/null 2>&1 && continue
-		[ "$(type -P rustc)" = /usr/bin/rustc ] ||
-			die "$tool is missing: add it to the Rust toolchain, by 'rustup component add rustfmt clippy'"
-		install_packages rustfmt rust-clippy
-	done
-
-	# spdxcheck.py is made of the first two, Sphinx of the last three.
-	install_python "$python" ply==3.11 GitPython==3.2.1 codespell==2.4.3 \
-		sphinx==9.0.4 alabaster==1.0.0 pyyaml==6.0.3
-}
-
 lock_cache
 set_up x86_64
-install_tools
-PATH=$python/bin:$PATH
+install_packages shellcheck sparse
+if ! { rustfmt --version && clippy-driver --version && rustdoc --version; } >/dev/null 2>&1; then
+	[ "$(type -P rustc)" = /usr/bin/rustc ] ||
+		die "rustfmt or clippy are missing: add them to the Rust toolchain, by 'rustup component add rustfmt clippy'"
+	install_packages rustfmt clippy-driver:rust-clippy
+fi
+# spdxcheck.py is made of the first two, Sphinx of the last three.
+install_python "$cache/check-python" ply==3.11 GitPython==3.2.1 codespell==2.4.3 \
+	sphinx==9.0.4 alabaster==1.0.0 pyyaml==6.0.3
+PATH=$cache/check-python/bin:$PATH
 make_series_trees
 
 step check-patches "checkpatch.pl --strict on each commit" check_patches
@@ -37,7 +27,7 @@ step check-spelling "codespell" check_spelling
 step check-shell "shellcheck" check_shell
 step check-rustfmt "rustfmt" check_rustfmt
 step check-tools "clippy on the tools" check_tools
-step check-selftests "clippy and W=1 on the selftests" check_selftests
+step check-selftests "clippy and more warnings on the selftests" check_selftests
 
 build_kernel x86_64 rust
 step check-clippy "CLIPPY=1 W=1 on the kernel code" check_clippy

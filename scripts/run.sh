@@ -1,6 +1,5 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-#
 # run.sh ARCH: build a kernel with the series, boot it, and let lsepoll show what it is for.
 
 . "$(dirname "$0")/lib/common.sh"

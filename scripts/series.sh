@@ -1,19 +1,17 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-#
 # series.sh: write each series to a folder in build/series/ as mails, the way b4 sends
 # them, and their recipients into the file recipients beside. Nothing is sent.
 #
-# The cover letter of a series begins with a head as the commits have one: the subject,
-# which may have a prefix ("[PATCH RFC] ..."), the version of the series, the change-id
-# that all versions have in common, and lines with others to send it to ("Cc: ").
+# A cover letter begins with a head as the patches have one: Subject, which may have a prefix
+# ("[RFC] ..."); Version; Change-Id, which all versions have in common; Cc, others to send it to.
 
 . "$(dirname "$0")/lib/common.sh"
 
 # letter NAME [SERIES]: print a line of the head of a cover letter.
 letter() {
-	head_line "$top/series/${2:-$series}/cover-letter" "$1" | grep . ||
-		die "series/${2:-$series}/cover-letter has no line '$1: ...'"
+	local file=series/${2:-$series}/cover-letter
+	head_line "$top/$file" "$1" | grep . || die "$file has no line '$1: ...'"
 }
 
 # message FILE: that of the cover letter, or of a patch.
@@ -43,9 +41,8 @@ template() {
 	printf '%s\n' 'change-id: ${change_id}' '' '-- ' '${signature}'
 }
 
-# b4 reads what it wants to know about a branch from git's configuration, which the
-# environment can give: nothing has to be written. It asks for a mail server even where
-# it does not send.
+# b4 reads what it has to know about a branch from git's configuration, which the environment
+# can give. It asks for a mail server even where it does not send.
 write_mails() {
 	local patch n=0
 	setting() {
@@ -58,7 +55,7 @@ write_mails() {
 	setting b4.prep-cover-template "$build/cover-template"
 	setting "branch.$series.description" "$(letter Subject)"$'\n\n'"$(message cover-letter)"
 	setting "branch.$series.b4-tracking" "{ \"series\": { \"revision\": $(letter Version),
-		\"change-id\": \"$(letter Change-Id)\", \"base-branch\": \"$(series_commits "$series" | sed 1q)~\" } }"
+		\"change-id\": \"$(letter Change-Id)\", \"base-branch\": \"$previous\" } }"
 	for patch in "$top/series/$series"/*.patch; do
 		message "${patch##*/}" >/dev/null
 	done
@@ -78,7 +75,7 @@ write_recipients() {
 		find "$mails" -name '*.eml' ! -name '0000-*' -print0 | sort -z |
 			xargs -0 scripts/get_maintainer.pl --nogit --nogit-fallback --nogit-chief-penguins |
 			sed -E 's/.* \(([a-z]+ )?list[:)].*/Cc: &/; t; s/^/To: /'
-		letter Cc | sed 's/.*/Cc: & (cover letter)/'
+		head_line "$top/series/$series/cover-letter" Cc | sed 's/.*/Cc: & (cover letter)/'
 	} >"$mails/recipients"
 }
 
@@ -86,9 +83,11 @@ lock_cache
 set_up x86_64
 install_python "$cache/b4-python" b4==0.16.0
 make_series_trees
+previous=$(git -C "$base_tree" rev-parse HEAD)
 for series in "${all_series[@]}"; do
 	mails=$build/series/$series
 	step "series-$series" "writing $series as mails" write_mails
 	step "series-$series-recipients" "asking get_maintainer.pl for the recipients" write_recipients
 	say "$series is in ${mails#"$top"/}: $(find "$mails" -name '*.eml' | wc -l) mails, for $(base | cut -d ' ' -f 2-)"
+	previous=$series
 done

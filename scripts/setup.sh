@@ -1,6 +1,5 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-#
 # setup.sh ARCH...: install what is missing to build and boot kernels for these
 # architectures, and fetch the base kernel.
 

@@ -1,6 +1,5 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-#
 # shell.sh ARCH [KIND]: a shell in a guest, with the tests in /mnt.
 
 . "$(dirname "$0")/lib/common.sh"

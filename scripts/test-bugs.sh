@@ -1,6 +1,5 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-#
 # test-bugs.sh [BUG...]: put each bug of kselftest/bugs/ into a kernel, and see that the
 # tests which have to find it do. Without a BUG, all of them.
 
@@ -13,8 +12,7 @@ field() {
 	head_line "$bugs/$bug.patch" "$1"
 }
 
-# Change the tree of the series that the bug is for, 3-rust unless it says otherwise. The
-# patch may name files of this repository.
+# Change the tree of the bug's series. The patch may name files of this repository.
 put_in() {
 	local patch=$results/bug-$bug.patch series
 	series=$(field Series)
@@ -42,11 +40,7 @@ test_bug() {
 	done
 }
 
-if [ $# -eq 0 ]; then
-	set -- "$bugs"/*.patch
-	set -- "${@##*/}"
-	set -- "${@%.patch}"
-fi
+[ $# -gt 0 ] || set -- $(basename -s .patch "$bugs"/*.patch)
 for bug; do
 	[ -f "$bugs/$bug.patch" ] || die "no such bug: kselftest/bugs/ has no $bug.patch"
 done

@@ -1,6 +1,5 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-#
 # test-debug.sh [PART...]: the tests that are too long for "make test", each with its
 # own kernels, on four processors: see test-debug.plan. Without a PART, all of them.
 

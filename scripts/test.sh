@@ -1,6 +1,5 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-#
 # test.sh ARCH:KIND...: build these kernels, run all tests in a guest on each, and
 # print the results. TESTS, if given, are the parts of guest/tests.sh to run instead of all.
 

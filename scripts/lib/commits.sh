@@ -1,42 +1,21 @@
 # SPDX-License-Identifier: GPL-2.0
-# shellcheck shell=bash
-#
-# Makes the commits of a series from its folder in series/, one from each patch:
-#
-#	Subject: prefix: What it does
-#	Brings: rust/kcmp_epoll.rs
-#
-#	The message.
-#	---
-#	diff --git a/kernel/Makefile b/kernel/Makefile
-#	...
-#
-# Figures in braces in the message stand for results of the benchmark: see results.py.
-# "Brings" names files of this repository that the commit adds; series/files says where
-# they land. The diff is what the commit changes in files that the kernel already has.
-#
-# The same patches give the same commits: the date is that of the series' change-id.
+# Makes the commits of a series from the patches in its folder: see "Change it" in
+# README.md. The same patches give the same commits: the date is that of the change-id.
 
 # head_line FILE NAME: print the values of a line in the head of a patch or cover letter.
 head_line() {
 	sed -n "1,/^\$/ s/^$2: //p" "$1"
 }
 
+# message_of FILE: print the message, with the figures filled in. Fails if some are missing.
+message_of() {
+	sed '1,/^$/ d; /^---$/,$ d' "$1" | "$lib/results.py" fill
+}
+
 # author name|email: of whoever runs this, or else of this repository.
 author() {
 	git -C "$top" config "user.$1" || git -C "$top" log -1 --format="%a${1:0:1}" 2>/dev/null | grep . ||
 		die "who is the author? set git's user.name and user.email"
-}
-
-# Where a file of this repository lands in the kernel.
-landing() {
-	awk -v file="$1" '$1 == file { print $2; found = 1 } END { exit !found }' "$top/series/files" ||
-		die "series/files does not say where $1 lands"
-}
-
-# message_of FILE: print the message, with the figures filled in. Fails if some are missing.
-message_of() {
-	sed '1,/^$/ d; /^---$/,$ d' "$1" | "$lib/results.py" fill
 }
 
 # apply_diff FILE TREE [OPTION]: git apply, with an error that names the file of the tree.
@@ -47,17 +26,16 @@ apply_diff() {
 	die "${1#"$top"/} does not apply: ${file:-a file} of the tree is not as in Linux $base_version"
 }
 
-# commit_patch FILE PARENT: print the commit that FILE makes on top of PARENT, whose tree
-# is in the index.
+# commit_patch FILE PARENT: print the commit on top of PARENT, whose tree is in the index.
 commit_patch() {
-	local file blob path mode message
+	local file blob path message
 	! grep -q '^diff --git ' "$1" || apply_diff "$1" "$base_tree" --cached
 	while read -r file; do
 		[ -f "$top/$file" ] || die "${1#"$top"/} brings $file, which is not there"
 		blob=$(in_base hash-object -w "$top/$file")
-		path=$(landing "$file")
-		[ -x "$top/$file" ] && mode=100755 || mode=100644
-		in_base update-index --add --cacheinfo "$mode,$blob,$path"
+		path=$(awk -v file="$file" '$1 == file { print $2 }' "$top/series/files")
+		[ -n "$path" ] || die "series/files does not say where $file lands"
+		in_base update-index --add --cacheinfo "100644,$blob,$path"
 	done < <(head_line "$1" Brings)
 
 	# A missing figure shows in the text: "make series" refuses to write it.
@@ -67,18 +45,16 @@ commit_patch() {
 		in_base commit-tree -p "$2" "$(in_base write-tree)"
 }
 
-# commit_series NAME PARENT: print the last commit of a series on top of PARENT. The work
-# tree of the base is not touched.
+# commit_series NAME PARENT: print the last commit of a series on top of PARENT.
 commit_series() {
 	local id patch commit=$2
-	local -x GIT_INDEX_FILE=$trees/index GIT_AUTHOR_NAME GIT_AUTHOR_EMAIL GIT_AUTHOR_DATE
-	local -x GIT_COMMITTER_NAME GIT_COMMITTER_EMAIL GIT_COMMITTER_DATE
 	id=$(head_line "$top/series/$1/cover-letter" Change-Id)
-	GIT_AUTHOR_NAME=$(author name) GIT_AUTHOR_EMAIL=$(author email)
-	GIT_AUTHOR_DATE="${id:0:4}-${id:4:2}-${id:6:2} 12:00 +0000"
+	local -x GIT_INDEX_FILE=$trees/index GIT_AUTHOR_DATE="${id:0:4}-${id:4:2}-${id:6:2} 12:00 +0000"
+	local -x GIT_AUTHOR_NAME GIT_AUTHOR_EMAIL GIT_COMMITTER_NAME GIT_COMMITTER_EMAIL GIT_COMMITTER_DATE
+	GIT_AUTHOR_NAME=$(author name)
+	GIT_AUTHOR_EMAIL=$(author email)
 	GIT_COMMITTER_NAME=$GIT_AUTHOR_NAME GIT_COMMITTER_EMAIL=$GIT_AUTHOR_EMAIL GIT_COMMITTER_DATE=$GIT_AUTHOR_DATE
 
-	rm -f "$GIT_INDEX_FILE" "$GIT_INDEX_FILE.lock"
 	in_base read-tree "$commit"
 	for patch in "$top/series/$1"/*.patch; do
 		commit=$(commit_patch "$patch" "$commit")

@@ -1,6 +1,4 @@
 # SPDX-License-Identifier: GPL-2.0
-# shellcheck shell=bash
-#
 # Sourced by every script, with all of lib/: where things are, progress and errors, the
 # lock of the cache.
 
@@ -11,7 +9,7 @@ exec 3>&1 4>&2
 
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 lib=$top/scripts/lib
-# Shared by all checkouts: whatever is expensive to make.
+# Shared by all checkouts.
 cache=${XDG_CACHE_HOME:-${HOME:?}/.cache}/kcmp-epoll-tfd
 # Logs and results of this checkout.
 build=$top/build
@@ -23,7 +21,6 @@ die() {
 	exit "${die_status:-1}"
 }
 
-# say TEXT: a line of progress.
 say() {
 	printf '==> %s\n' "$*"
 }
@@ -88,8 +85,7 @@ check_space() {
 		die "the disk is full: $cache needs $1 GB of free space"
 }
 
-# One run at a time: all share the trees, build directories and tools in the cache. This
-# script and its children hold the lock.
+# One run at a time: all share the cache. This script and its children hold the lock.
 lock_cache() {
 	mkdir -p "$cache" 2>/dev/null || die "cannot write to $cache: set XDG_CACHE_HOME"
 	exec 9>"$cache/lock"

@@ -1,13 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0
-# shellcheck shell=bash
-#
 # Boots kernels under virtme-ng. Guests see build/guest/ARCH as /mnt.
 
 # What a kernel says when something is wrong with it, as grep -E takes it.
 complaints=$lib/complaints
 
-# guest_root ARCH KIND: the root file system of a guest: that of this machine, read-only,
-# unless it is of another architecture, or needs CRIU and stress-ng.
+# guest_root ARCH KIND: the root file system of a guest: this machine's, where that will do.
 guest_root() {
 	case $1-$2 in
 	x86_64-criu* | x86_64-debug | arm64-*) echo "$cache/root-$1" ;;
@@ -15,8 +12,7 @@ guest_root() {
 	esac
 }
 
-# A small Debian, unpacked and not configured: its programs may be those of another
-# architecture.
+# A small Debian, unpacked and not configured: it may be of another architecture.
 make_root() {
 	local arch=$1 root=$2 part=$2.part packages=udev,iproute2,busybox-static deb
 	[ "$arch" != x86_64 ] || packages+=,criu,stress-ng,strace
@@ -34,7 +30,6 @@ make_root() {
 	as_root cp "$part/usr/share/base-passwd/passwd.master" "$part/etc/passwd"
 	as_root cp "$part/usr/share/base-passwd/group.master" "$part/etc/group"
 	as_root mkdir -p "$part/mnt"
-	as_root touch "$part/complete"
 	as_root mv "$part" "$root"
 }
 
@@ -42,7 +37,7 @@ make_root() {
 fetch_root() {
 	local root
 	root=$(guest_root "$1" "$2")
-	[ "$root" = / ] || [ -e "$root/complete" ] || step "root-$1" \
+	[ -d "$root" ] || step "root-$1" \
 		"fetching a root file system for $1 guests (Debian $guest_suite)" make_root "$1" "$root"
 }
 
@@ -62,27 +57,22 @@ find_vng() {
 	[ -n "${KVM:-}" ] || vng+=(--disable-kvm)
 }
 
-# run_vng SECONDS LOG COMMAND...: QEMU opens the outputs more than once: they have to be
-# pipes. Leaves the exit status in $status.
-run_vng() {
-	local out err pids
-	exec {out}> >(cat)
-	pids=$!
-	exec {err}> >(tr -d '\r' >"$2")
-	pids+=" $!"
-	# shellcheck disable=SC2261 # these are two
-	apart timeout --kill-after=5 "$1" "${vng[@]}" --verbose -- "${@:3}" >&"$out" 2>&"$err"
-	exec {out}>&- {err}>&-
-	wait $pids
-}
-
 # in_guest ARCH KIND SECONDS LOG COMMAND...: boot a kernel, run COMMAND in it, and print its
 # output. The kernel's messages go to the file LOG. Fails if the command does, if the guest
 # takes longer than SECONDS, and if the kernel complained.
 in_guest() {
-	local seconds=$3 log=$4 status vng
+	local seconds=$3 log=$4 status vng out err pids
 	find_vng "$1" "$2"
-	run_vng "$seconds" "$log" "${@:5}"
+	# QEMU opens the outputs more than once: they have to be pipes.
+	exec {out}> >(cat)
+	pids=$!
+	exec {err}> >(tr -d '\r' >"$log")
+	pids+=" $!"
+	# shellcheck disable=SC2261 # these are two
+	apart timeout --kill-after=5 "$seconds" "${vng[@]}" --verbose -- "${@:5}" >&"$out" 2>&"$err"
+	exec {out}>&- {err}>&-
+	wait $pids
+
 	if grep -E -A 20 -f "$complaints" "$log" >"$log.complaints"; then
 		head -n 40 "$log.complaints" >&2
 		die "the kernel complained: see $log"

@@ -1,10 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
-# shellcheck shell=bash
-#
 # Builds kernels, with the fragments of configs/ on top of allnoconfig.
 
-# build_kernel ARCH KIND [TARGET...]: build a kernel of this kind from its tree, or only
-# these targets of its makefile.
+# build_kernel ARCH KIND [TARGET...]: build a kernel, or only these targets of its makefile.
 build_kernel() {
 	local arch=$1 kind=$2 tree out=build-$1-$2
 	tree=$(tree_of "$kind")
@@ -15,9 +12,9 @@ build_kernel() {
 
 make_kernel() {
 	local fragments
-	mapfile -t fragments < <(fragments_of "$kind" "$arch")
+	fragments=$(awk -v kind="$kind" '$1 == kind { $1 = $2 = ""; print }' "$top/configs/kinds")
 	mkdir -p "$tree/$out"
-	cat "${fragments[@]}" >"$tree/$out/all.config"
+	cat $(printf "$top/configs/%s.config " common "$arch" $fragments) >"$tree/$out/all.config"
 	# kconfig does not say why Rust is not available: this does.
 	kernel_make "$tree" "$arch" "$out" rustavailable
 	kernel_make "$tree" "$arch" "$out" KCONFIG_ALLCONFIG="$tree/$out/all.config" allnoconfig

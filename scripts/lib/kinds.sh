@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-# shellcheck shell=bash
-#
-# Where the kernel trees are, and the kinds of kernels that are built from them: see
-# configs/kinds.
+# Where the kernel trees are, and the kinds of kernels that are built from them.
 
 base_version=7.3
 # Each is a folder in series/, and a branch of the base tree on top of the one before.
@@ -18,7 +15,7 @@ fi
 base_tree=$trees/base
 # With all series.
 last_tree=$trees/${all_series[-1]}
-# If set, the tree of all kinds: bisect-check.sh checks one commit after the other out in it.
+# If set, the tree of all kinds.
 only_tree=
 
 # tree_of KIND: the tree that a kind of kernel is built from.
@@ -27,12 +24,6 @@ tree_of() {
 	tree=$(awk -v kind="$1" '$1 == kind { print $2 }' "$top/configs/kinds")
 	[ -n "$tree" ] || die "unknown kind of kernel '$1': see configs/kinds"
 	echo "${only_tree:-$trees/$tree}"
-}
-
-# fragments_of KIND ARCH: the files that its configuration is made of.
-fragments_of() {
-	printf "$top/configs/%s.config\n" common "$2" \
-		$(awk -v kind="$1" '$1 == kind { $1 = $2 = ""; print }' "$top/configs/kinds")
 }
 
 # kernel_image KIND ARCH: the image to boot.
@@ -56,8 +47,7 @@ series_of() {
 	echo "$name"
 }
 
-# implementation_of KIND: the lookup that has to answer in a kernel of this kind, as
-# guest/tests.sh tells it.
+# implementation_of KIND: the lookup that has to answer, as guest/tests.sh tells it.
 implementation_of() {
 	case $1-$(series_of "$(tree_of "$1")") in
 	noepoll-* | nokcmp-*) echo none ;;
@@ -68,23 +58,17 @@ implementation_of() {
 	esac
 }
 
-# series_commits [SERIES]: the commits of one series, or of all, the first one first.
+# The commits of all series, the first one first.
 series_commits() {
-	local name parent=HEAD
-	for name in "${all_series[@]}"; do
-		[ "${1:-$name}" != "$name" ] || git -C "$base_tree" rev-list --reverse "$parent..$name"
-		parent=$name
-	done
+	git -C "$base_tree" rev-list --reverse "HEAD..${all_series[-1]}"
 }
 
-# series_files [OPTION...] [-- PATTERN...]: the files of the kernel that the series add or
-# change.
+# series_files [OPTION...] [-- PATTERN...]: the files that the series add or change.
 series_files() {
 	git -C "$base_tree" diff --name-only "HEAD..${all_series[-1]}" "$@"
 }
 
-# our_findings FILE: print the findings about files of the series in a compiler's output.
-# Fails if there are any.
+# our_findings FILE: fail if a compiler's output has findings about files of the series.
 our_findings() {
 	local files
 	files=$(series_files -- | sed 's/\./[.]/g' | paste -sd '|')

@@ -1,27 +1,30 @@
 # SPDX-License-Identifier: GPL-2.0
-# shellcheck shell=bash
-#
-# Builds kernels with the KUnit tests of the series and the doctests of its modules, and
-# boots them, both by the kernel's own kunit.py. The architecture um is a kernel that is a
-# program of this machine; x86_64 and arm64 run under QEMU.
+# Runs the KUnit tests of the series and the doctests of its modules, by the kernel's own
+# kunit.py. The architecture um is a kernel that is a program of this machine.
 
 kunit_tests=rust/kernel/fs/.kunitconfig
 
-# kunit COMMAND...: kunit.py, in $out of the tree. It lets QEMU take KVM where there is
-# /dev/kvm, even if it starts no guest.
+# run_kunit ARCH TAP: build, boot, and write the results to the file TAP, for tap.py.
+run_kunit() {
+	local arch=$1 tap=$2 console=${2%.tap}.console out=build-$1-kunit
+	step "kunit-$arch-build" "building the $arch kernel (KUnit)" make_kunit
+	step "kunit-$arch" "running the KUnit tests ($arch)" run_suites
+}
+
+# kunit COMMAND...: kunit.py, in $out of the tree, without the KVM that it would take.
 kunit() {
+	local qemu=$build/kunit/qemu-system-x86_64
 	mkdir -p "$build/kunit"
 	# shellcheck disable=SC2016 # expands there
-	printf '#!/bin/bash\nexec "%s" "${@/#kvm/tcg}"\n' "$(type -P qemu-system-x86_64)" >"$build/kunit/qemu-system-x86_64"
-	chmod +x "$build/kunit/qemu-system-x86_64"
+	printf '#!/bin/bash\nexec "%s" "${@/#kvm/tcg}"\n' "$(type -P qemu-system-x86_64)" >"$qemu"
+	chmod +x "$qemu"
 	PATH=$build/kunit:$PATH tools/testing/kunit/kunit.py "$1" --arch="$arch" --build_dir="$out" \
 		--kunitconfig="$out/kunitconfig" --kunitconfig="$kunit_tests" \
 		"${kernel_options[@]/#/--make_options=}" --make_options=LOCALVERSION= "${@:2}"
 }
 
-# kunit.py adds the defaults of Kconfig to what it is given. A whole configuration, on
-# top of allnoconfig, leaves it nothing to add but its consoles: most of the kernel
-# need not be built.
+# kunit.py adds the defaults of Kconfig to what it is given. A whole configuration, on top of
+# allnoconfig, leaves it only its consoles to add: most of the kernel need not be built.
 make_kunit() {
 	cd "$last_tree"
 	mkdir -p "$out"
@@ -31,8 +34,7 @@ make_kunit() {
 	kunit build
 }
 
-# run_suite NAME GLOB: boot, run the tests of one suite that GLOB matches, and print
-# their results, which stand indented below that of the suite.
+# run_suite NAME GLOB: boot, run the tests that match, and print their indented results.
 run_suite() {
 	local status=0
 	echo "# begin $1"
@@ -54,10 +56,3 @@ run_suites() {
 		printf '# begin kernel\n1..1\nnot ok 1 the kernel complained: see %s\n# end kernel 1\n' "$console"
 	echo '# end of all tests'
 } >"$tap"
-
-# run_kunit ARCH TAP: build, boot, and write the results to the file TAP, for tap.py.
-run_kunit() {
-	local arch=$1 tap=$2 console=${2%.tap}.console out=build-$1-kunit
-	step "kunit-$arch-build" "building the $arch kernel (KUnit)" make_kunit
-	step "kunit-$arch" "running the KUnit tests ($arch)" run_suites
-}

@@ -1,23 +1,19 @@
 # SPDX-License-Identifier: GPL-2.0
-# shellcheck shell=bash
-#
 # Packages of Debian and of PyPI. Those that go into the cache may come from newer suites,
 # without changing the machine's configuration.
 
+machine_suite=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)
 # Of the root file systems of guests.
 guest_suite=trixie
 
 as_root() {
-	if [ "$(id -u)" -ne 0 ]; then
-		command -v sudo >/dev/null || die "needs root to run: $*"
-		set -- sudo "$@"
-	fi
+	[ "$(id -u)" -eq 0 ] || set -- sudo "$@"
 	"$@"
 }
 
 apt_install() {
 	as_root apt-get -o APT::Update::Error-Mode=any update ||
-		die "no network: the lists of Debian's packages cannot be fetched"
+		die "no network, or not root: the lists of Debian's packages cannot be fetched"
 	as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@"
 }
 
@@ -34,52 +30,34 @@ install_packages() {
 	step apt "installing Debian packages: ${missing[*]}" apt_install "${missing[@]}"
 }
 
-machine_suite() {
-	sed -n 's/^VERSION_CODENAME=//p' /etc/os-release
-}
-
 # Print the address of the mirror that this machine uses.
 mirror() {
 	# shellcheck disable=SC2016 # the variables are apt's
-	local ask=(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' "Codename: $(machine_suite)")
+	local ask=(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' "Codename: $machine_suite")
 	[ -n "$("${ask[@]}")" ] || as_root apt-get update >&2
-	"${ask[@]}" | sed 1q | grep . || die "apt knows no mirror of Debian $(machine_suite): see sources.list(5)"
+	"${ask[@]}" | sed 1q | grep . || die "apt knows no mirror of Debian $machine_suite: see sources.list(5)"
 }
 
-# Fetch lists of the machine's suite, that of the guests and newer ones into the cache.
-# Some machines' hooks clear the lists after each update.
-update_cache_apt() {
-	local dir=$cache/apt options='signed-by=/usr/share/keyrings/debian-archive-keyring.gpg' site
-	site=$(unset APT_CONFIG && mirror)
-	mkdir -p "$dir/lists/partial" "$dir/cache/archives/partial"
-	printf "deb [$options] $site %s main\n" \
-		"$(machine_suite)" "$guest_suite" "$guest_suite-backports" sid | sort -u >"$dir/sources.list"
-	echo "deb-src [$options] $site $guest_suite main" >>"$dir/sources.list"
-	cat >"$dir/apt.conf" <<-END
-		#clear APT::Update::Pre-Invoke;
-		#clear APT::Update::Post-Invoke;
-		#clear APT::Update::Post-Invoke-Success;
-		Dir::Etc::sourcelist "$dir/sources.list";
-		Dir::Etc::sourceparts "/dev/null";
-		Dir::State::lists "$dir/lists";
-		Dir::Cache "$dir/cache";
-		APT::Update::Error-Mode "any";
-		APT::Sandbox::User "root";
-		Acquire::Languages "none";
-		Acquire::IndexTargets::deb::DEP-11::DefaultEnabled "false";
-	END
-	apt-get update
+# cache_apt COMMAND...: an apt command that sees the lists in the cache.
+cache_apt() {
+	APT_CONFIG=$lib/apt.conf "$1" -o Dir::Etc::sourcelist="$cache/apt/sources.list" \
+		-o Dir::State::lists="$cache/apt/lists" -o Dir::Cache="$cache/apt/cache" "${@:2}"
 }
 
 # download COMMAND PACKAGE PATTERN DIR: fetch into DIR, by "apt-get COMMAND", the newest
 # version of a package whose line of "apt-cache madison" matches. Fails if there is none.
 download() {
-	local version
-	local -x APT_CONFIG=$cache/apt/apt.conf
-	update_cache_apt || die "no network: Debian's package $2 cannot be fetched"
-	version=$(apt-cache madison "$2" | grep -E "$3" | cut -d '|' -f 2 | tr -d ' ' | sort -Vru | sed 1q)
+	local site version options='signed-by=/usr/share/keyrings/debian-archive-keyring.gpg'
+	site=$(mirror)
+	mkdir -p "$cache"/apt/{lists/partial,cache/archives/partial}
+	{
+		printf "deb [$options] $site %s main\n" "$machine_suite" "$guest_suite" "$guest_suite-backports" sid
+		echo "deb-src [$options] $site $guest_suite main"
+	} | sort -u >"$cache/apt/sources.list"
+	cache_apt apt-get update || die "no network: Debian's package $2 cannot be fetched"
+	version=$(cache_apt apt-cache madison "$2" | grep -E "$3" | cut -d '|' -f 2 | tr -d ' ' | sort -Vru | sed 1q)
 	[ -n "$version" ] || return 1
-	(cd "$4" && apt-get $1 "$2=$version") || die "no network: Debian's package $2 cannot be fetched"
+	(cd "$4" && cache_apt apt-get $1 "$2=$version") || die "no network: Debian's package $2 cannot be fetched"
 }
 
 fetch_python() {

@@ -1,6 +1,4 @@
 # SPDX-License-Identifier: GPL-2.0
-# shellcheck shell=bash
-#
 # Builds what runs in guests, statically linked, into build/guest/ARCH/: the kselftests of
 # the series, two of the base, the tools of this repository, and scripts/guest/.
 
@@ -21,23 +19,28 @@ build_programs() {
 kselftests() {
 	mkdir -p "$3"
 	make -C "$1/tools/testing/selftests/$2" --no-print-directory OUTPUT="$3" ARCH="$arch" LLVM="$llvm" \
-		KHDR_INCLUDES="-isystem $output/headers/usr/include" USERLDFLAGS=-static "${@:4}"
+		KHDR_INCLUDES="$headers" USERLDFLAGS=-static BINDGEN="$bindgen" "${@:4}"
 }
 
 make_programs() {
 	local tree=${only_tree:-$last_tree} guest=$build/guest/$arch variable=CARGO_TARGET_${target^^}_LINKER
+	local headers="-isystem $output/headers/usr/include" program name
 	# Other commits may have had other programs.
 	rm -rf "$output/kcmp" "$guest"
 	kernel_make "$tree" "$arch" "$output/headers" headers
-	kselftests "$tree" kcmp "$output/kcmp" BINDGEN="$bindgen" RUSTFLAGS="--sysroot=$sysroot"
+	kselftests "$tree" kcmp "$output/kcmp" RUSTFLAGS="--sysroot=$sysroot"
 	kselftests "$base_tree" kcmp "$output/base" "$output/base/kcmp_test"
 	kselftests "$base_tree" filesystems/epoll "$output/base"
-	env "${variable//-/_}=$linker" RUSTFLAGS="--sysroot=$sysroot -C target-feature=+crt-static" \
-		cargo build --manifest-path "$top/tools/Cargo.toml" --release --locked \
-		--target $target --target-dir "$output/tools"
-
 	mkdir -p "$guest"
-	find "$output/kcmp" "$output/tools/$target/release" -maxdepth 1 -type f -executable -exec cp -t "$guest" {} +
+	env "${variable//-/_}=$linker" RUSTFLAGS="--sysroot=$sysroot -C target-feature=+crt-static" \
+		BINDGEN="$bindgen" KHDR_INCLUDES="$headers" cargo build --manifest-path "$top/tools/Cargo.toml" \
+		--release --locked --bins --test lsepoll_test --target $target --target-dir "$output/tools" \
+		--message-format=json-render-diagnostics | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' |
+		while read -r program; do
+			name=${program##*/}
+			cp "$program" "$guest/${name%-????????????????}"
+		done
+	find "$output/kcmp" -maxdepth 1 -type f -executable -exec cp -t "$guest" {} +
 	cp "$output"/base/{kcmp_test,epoll_wakeup_test} "$top"/scripts/guest/* "$guest"
 	if [ "$arch" = x86_64 ] && [ -e "$guest/kcmp_epoll_tfd_test" ]; then
 		kselftests "$tree" kcmp "$output/32" "$output/32/kcmp_epoll_tfd_test" USERCFLAGS=-m32

@@ -2,19 +2,15 @@
 # SPDX-License-Identifier: GPL-2.0
 """Gather the results in benchmark/, show them, and fill them into texts.
 
-results.py fill              Copy stdin to stdout, with figures in place of what stands in
-                             braces. "{lookup random, 1000, base:9 c:0}": the instructions
-                             of that call with so many entries, on each of these kernels,
-                             so many characters wide; "{bytes of text, rust:0}": the size
-                             of the code that answers; "{CRIU dump, 1000, base:9}": seconds;
-                             "{clang}": the version of a tool. A missing figure becomes a
-                             question mark, and the exit status 1.
-results.py bench ARCH [DIR]  Write what bench.sh left in DIR to benchmark/ARCH.json, and
-                             what is made from it: plot, tables in ARCH.md and README.md.
-results.py criu TAP...       Write the times in the results of KIND, debug-criu-*-KIND.tap,
-                             to benchmark/criu.json.
-
-benchmark/shown.toml says what is shown.
+results.py bench ARCH [DIR]  Write what bench.sh left in DIR to ARCH.json, and what is made
+                             from it: the plot, the tables in ARCH.md and README.md.
+results.py criu TAP...       Write the times in the results of the part criu to criu.json.
+results.py fill              Copy stdin to stdout, with figures in place of braces:
+                             "{lookup random, 1000, base:9 c:0}", the results with so many
+                             entries of these kernels, so many characters wide;
+                             "{bytes of text, rust:0}"; "{CRIU dump same fd, 1000, base:9}";
+                             "{clang}", a version. A missing one becomes a question mark,
+                             and the exit status 1.
 """
 
 import json
@@ -28,7 +24,7 @@ BENCHMARK = TOP / "benchmark"
 SHOWN = tomllib.loads((BENCHMARK / "shown.toml").read_text())
 KINDS = {"base": "unpatched", "kcmp": "1-kcmp", "c": "2-eventpoll", "rust": "3-rust"}
 FIGURE = re.compile(r"{([a-z]+)}|{([a-zA-Z0-9_ ]+?)(?:, (\d+))?, ([a-z]+:[a-z0-9: ]+)}")
-CRIU_TIMES = re.compile(r"# CRIU dumped (\d+) entries( that share an fd)? in ([\d.]+) s, and restored them in ([\d.]+) s")
+CRIU_TIMES = re.compile(r"# CRIU dumped (\d+) entries( [a-z ]+)? in ([\d.]+) s, and restored them in ([\d.]+) s")
 CRIU_VERSION = re.compile(r"# Version: (\S+)")
 
 
@@ -42,14 +38,10 @@ def write(name, results):
 
 
 def fill():
-    results, criu = read("x86_64"), read("criu")
-    versions = results.get("versions", {}) | criu.get("versions", {})
-    missing = []
-
-    def value(call, entries, kind):
-        if call.startswith("CRIU "):
-            return f"{criu['seconds'][call.removeprefix('CRIU ')][entries][kind]:,.1f}"
-        return f"{results['results'][call][entries or '0'][kind]:,.0f}"
+    versions, results, missing = {}, {}, []
+    for name in "x86_64", "criu":
+        versions |= read(name).get("versions", {})
+        results |= read(name).get("results", {})
 
     def figure(match):
         tool, call, entries, columns = match.groups()
@@ -57,7 +49,7 @@ def fill():
         for column in (columns or "tool:0").split():
             kind, width = column.split(":")
             try:
-                text = versions[tool] if tool else value(call, entries, kind)
+                text = versions[tool] if tool else f"{results[call][entries or '0'][kind]:,.{int('CRIU' in call)}f}"
             except KeyError:
                 missing.append(match[0])
                 text = "?"
@@ -71,7 +63,7 @@ def fill():
 
 def criu(*paths):
     """Times that are not in these results stay as they are."""
-    results = {"versions": {}, "seconds": {}} | read("criu")
+    results = {"versions": {}, "results": {}} | read("criu")
     for path in paths:
         kind = "base" if path.endswith("-base.tap") else "rust"
         text = Path(path).read_text()
@@ -79,22 +71,17 @@ def criu(*paths):
             results["versions"]["criu"] = match[1]
         for match in CRIU_TIMES.finditer(text):
             for what, time in ("dump", match[3]), ("restore", match[4]):
-                name = what + (" same fd" if match[2] else "")
-                results["seconds"].setdefault(name, {}).setdefault(match[1], {})[kind] = float(time)
+                of_name = results["results"].setdefault(f"CRIU {what}{' same fd' if match[2] else ''}", {})
+                of_name.setdefault(match[1], {})[kind] = float(time)
     write("criu", results)
 
 
 def gather(directory):
-    """What bench.sh left. The bytes of text are a result without entries."""
-    results = {"versions": {}, "functions": {}, "results": {"bytes of text": {"0": {}}}}
+    """What bench.sh left there."""
+    results = {"versions": {}, "results": {}}
     for line in (directory / "versions").read_text().split():
-        name, version = line.split("=", 1)
+        name, version = line.split("=")
         results["versions"][name] = version
-    for line in (directory / "sizes").read_text().splitlines():
-        kind, symbol, size = line.split("\t")
-        results["functions"].setdefault(kind, {})[symbol] = int(size)
-        of_kinds = results["results"]["bytes of text"]["0"]
-        of_kinds[kind] = of_kinds.get(kind, 0) + int(size)
     for kind in KINDS:
         for line in (directory / f"{kind}.tsv").read_text().splitlines():
             name, entries, value = line.split("\t")
@@ -102,15 +89,14 @@ def gather(directory):
     return results
 
 
-def row(name, entries, values):
-    columns = [name, f"{int(entries):,}"] + [f"{values.get(kind, 0):,.0f}" for kind in KINDS]
-    return f"| {' | '.join(columns)} | {values['rust'] / values['base']:.3g} |"
-
-
 def table(rows):
     """The lines of a table in Markdown, of rows (name, entries, values of the kernels)."""
-    head = f"| | entries | {' | '.join(KINDS.values())} | 3-rust / unpatched |"
-    return [head, "|---|--:|--:|--:|--:|--:|--:|", *(row(*r) for r in rows if {"base", "rust"} <= r[2].keys())]
+    lines = [f"| | entries | {' | '.join(KINDS.values())} | 3-rust / unpatched |", "|---|--:|--:|--:|--:|--:|--:|"]
+    for name, entries, values in rows:
+        columns = [name, f"{int(entries):,}"] + [f"{values[k]:,.0f}" if k in values else "" for k in KINDS]
+        columns.append(f"{values['rust'] / values['base']:.3g}" if {"rust", "base"} <= values.keys() else "")
+        lines.append(f"| {' | '.join(columns)} |")
+    return lines
 
 
 def bars(results, arch):
@@ -155,17 +141,13 @@ def plot(results, path, arch):
 def bench(arch, directory=None):
     if directory:
         write(arch, gather(Path(directory)))
-    everything = read(arch)
-    results, functions = everything["results"], everything["functions"]
-    made = ", ".join(f"{name} {version}" for name, version in everything["versions"].items())
+    results, versions = read(arch)["results"], read(arch)["versions"]
+    made = ", ".join(f"{name} {version}" for name, version in versions.items())
     plot(results, BENCHMARK / f"{arch}.svg", arch)
 
-    full = [f"# Benchmark, {arch}", "", f"Instructions per call ({made}):", ""]
-    full += table((n, e, v) for n, by_entries in results.items() for e, v in by_entries.items())
-    full += ["", "Functions, in bytes of text:", ""]
-    full += [f"- {KINDS[kind]}: " + ", ".join(f"`{name}` {size}" for name, size in of_kind.items())
-             for kind, of_kind in functions.items()]
-    full += ["", *bars(results, arch)]
+    full = [f"# Benchmark, {arch}", "", f"Instructions per call ({made}):", "",
+            *table((name, e, values) for name, of_name in results.items() for e, values in of_name.items()),
+            "", *bars(results, arch)]
     (BENCHMARK / f"{arch}.md").write_text("\n".join(full) + "\n")
     print("\n".join(full))
 

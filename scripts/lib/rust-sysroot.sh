@@ -1,29 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0
-# shellcheck shell=bash
-#
-# Rust's standard library for another architecture. Sourced, not run.
+# Rust's standard library for another architecture.
 
-# make_rust_sysroot SOURCES TARGET DIR: build the standard library for TARGET from SOURCES, the
-# directory "library" of rust-src of the very version of rustc, and make DIR a sysroot with it,
-# for rustc --sysroot=DIR --target=TARGET. DIR is not there before it is whole.
-#
-# cargo takes the sources from the toolchain, which may lack them: give it a copy of the
-# toolchain, made of links, that has them. As in Rust's own builds, only the crate panic_abort
-# is built for panic=abort, so that programs of either kind can be linked.
+# make_rust_sysroot SOURCES TARGET DIR: build the library for TARGET from SOURCES, as Rust's own
+# builds do, and make DIR a sysroot with it, for rustc --sysroot=DIR --target=TARGET.
 make_rust_sysroot() {
-	local sources=$1 target=$2 dir=$3 part=$3.part
-	local copy=$part/toolchain toolchain entry
-	toolchain=$(rustc --print sysroot)
-
-	rm -rf "$part"
-	mkdir -p "$copy/lib/rustlib/src/rust" "$part/empty" "$part/sysroot/lib/rustlib/$target/lib"
-	for entry in "$toolchain"/lib/*; do
-		[ "${entry##*/}" = rustlib ] || ln -s "$entry" "$copy/lib/"
-	done
-	for entry in "$toolchain"/lib/rustlib/*; do
-		[ "${entry##*/}" = src ] || ln -s "$entry" "$copy/lib/rustlib/"
-	done
-	ln -s "$sources" "$copy/lib/rustlib/src/rust/library"
+	local target=$2 part=$3.part copy=$3.part/toolchain
+	rm -rf "$part" "$3"
+	mkdir -p "$copy" "$part/sysroot/lib/rustlib/$target/lib"
+	# cargo takes the sources from the toolchain: give it one that has them, made of links.
+	cp -rs "$(rustc --print sysroot)/lib" "$copy"
+	rm -rf "$copy/lib/rustlib/src"
+	mkdir -p "$copy/lib/rustlib/src/rust"
+	ln -s "$1" "$copy/lib/rustlib/src/rust/library"
+	# Only panic_abort is built for panic=abort, so that programs of either kind can be linked.
 	cat >"$part/rustc" <<-END
 		#!/bin/sh
 		case "\$*" in *"--crate-name panic_abort "*) set -- "\$@" -C panic=abort ;; esac
@@ -31,14 +20,12 @@ make_rust_sysroot() {
 	END
 	chmod +x "$part/rustc"
 
-	printf '[package]\nname = "empty"\n[lib]\npath = "lib.rs"\n' >"$part/empty/Cargo.toml"
-	echo '#![no_std]' >"$part/empty/lib.rs"
-	RUSTFLAGS='' RUSTC=$part/rustc RUSTC_BOOTSTRAP=1 cargo build --release \
-		--manifest-path "$part/empty/Cargo.toml" --target-dir "$part/build" \
-		-Zbuild-std=std,panic_abort --target "$target" || return 1
+	printf '[package]\nname = "empty"\n[lib]\npath = "lib.rs"\n' >"$part/Cargo.toml"
+	echo '#![no_std]' >"$part/lib.rs"
+	RUSTFLAGS='' RUSTC=$part/rustc RUSTC_BOOTSTRAP=1 cargo build --release -Zbuild-std=std,panic_abort \
+		--manifest-path "$part/Cargo.toml" --target-dir "$part/build" --target "$target"
 	rm -f "$part/build/$target/release/deps"/libempty-*
-	cp "$part/build/$target/release/deps"/*.rlib "$part/sysroot/lib/rustlib/$target/lib" || return 1
-	rm -rf "$dir"
-	mv "$part/sysroot" "$dir"
+	cp "$part/build/$target/release/deps"/*.rlib "$part/sysroot/lib/rustlib/$target/lib"
+	mv "$part/sysroot" "$3"
 	rm -rf "$part"
 }

@@ -1,26 +1,19 @@
 # SPDX-License-Identifier: GPL-2.0
-# shellcheck shell=bash
-#
 # Sees to it that everything is there to build and boot kernels: packages, the base tree,
 # tools. Installs only what is missing, and says what.
 
 # Print the packages for these architectures, as install_packages() takes them.
 needed_packages() {
 	local gcc
-	echo "bc bison flex gcc git make perl rsync ccache flock:util-linux xz:xz-utils udevadm:udev ip:iproute2
-		ps:procps debootstrap rustc cargo /usr/include/gelf.h:libelf-dev /usr/include/stdio.h:libc6-dev"
+	gcc=$( (gcc -dumpversion || apt-cache depends gcc | sed -n 's/.* gcc-\([0-9]\+\)$/\1/p') 2>/dev/null)
+	awk -v archs=" $* " -v gcc="$gcc" '!/^#/ && (NF == 2 || index(archs, " " $3 " ")) {
+		gsub(/GCC/, gcc)
+		print $1 ":" $2
+	}' "$lib/needed-packages"
 	# bindgen loads it at run time.
 	compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' >/dev/null || echo "libclang-$clang_min-dev"
 	llvm_suffix >/dev/null || echo "clang-$clang_min lld-$clang_min llvm-$clang_min"
 	python3 -c 'import venv, ensurepip' 2>/dev/null || echo python3-venv
-	if [[ " $* " == *' x86_64 '* ]]; then
-		# Not gcc-multilib: it conflicts with the compilers of other architectures.
-		gcc=$( (gcc -dumpversion || apt-cache depends gcc | sed -n 's/.* gcc-\([0-9]\+\)$/\1/p') 2>/dev/null)
-		echo "qemu-system-x86_64:qemu-system-x86 /usr/include/gnu/stubs-32.h:libc6-dev-i386
-			/usr/lib/gcc/x86_64-linux-gnu/$gcc/32:lib32gcc-$gcc-dev"
-	fi
-	[[ " $* " != *' arm64 '* ]] || echo "qemu-system-aarch64:qemu-system-arm
-		aarch64-linux-gnu-gcc:gcc-aarch64-linux-gnu /usr/aarch64-linux-gnu/include/stdio.h:libc6-dev-arm64-cross"
 }
 
 # The sources of Rust's library, of the very version of rustc: Debian's package.
@@ -38,17 +31,15 @@ fetch_rust_src() {
 }
 
 fetch_bindgen() {
-	local part=$bindgen_dir.part
-	rm -rf "$part"
-	cargo install bindgen-cli --locked --version "$bindgen_pinned" --root "$part" --target-dir "$part/target" ||
+	rm -rf "$bindgen_dir.part"
+	cargo install bindgen-cli --locked --version "$bindgen_pinned" --root "$bindgen_dir.part" ||
 		die "bindgen $bindgen_pinned cannot be installed by cargo: no network? The log is $build/log/bindgen.log"
-	rm -rf "$part/target"
-	mv "$part" "$bindgen_dir"
+	mv "$bindgen_dir.part" "$bindgen_dir"
 }
 
 # set_up ARCH...: for these architectures; um counts as one.
 set_up() {
-	local arch
+	local arch rustc_min
 	for arch; do
 		[ "$arch" = um ] || kernel_image rust "$arch" >/dev/null
 	done
@@ -57,8 +48,9 @@ set_up() {
 
 	install_packages $(needed_packages "$@")
 	make_base
-	version_ge "$(rustc_version)" "$(kernel_min rustc)" ||
-		die "rustc $(rustc_version) is too old: Linux $base_version needs $(kernel_min rustc) or newer"
+	rustc_min=$("$base_tree/scripts/min-tool-version.sh" rustc)
+	version_ge "$(rustc_version)" "$rustc_min" ||
+		die "rustc $(rustc_version) is too old: Linux $base_version needs $rustc_min or newer"
 	find_tools
 	[ -d "$rust_src" ] ||
 		step rust-src "fetching the sources of Rust's library $(rustc_version) into the cache" fetch_rust_src

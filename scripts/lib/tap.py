@@ -2,14 +2,13 @@
 # SPDX-License-Identifier: GPL-2.0
 """Gather the results of guest/tests.sh.
 
-tap.py [--notes|--brief] NAME=FILE...: FILE is what guest/tests.sh printed in the guest
-NAME. Prints a line for each program, the tests that failed, and the sum as the last
-line; with --notes, also how much the programs say that they tried; with --brief, only
-the programs that failed. Exits 1 if a test failed.
+tap.py [--notes|--brief] NAME=FILE...: print a line for each program of the guest NAME, the
+tests that failed, and the sum; with --notes, also how much the programs say that they
+tried; with --brief, only the programs that failed. Exits 1 if a test failed.
 
-A program that exits early, with an error, or without the results that it planned
-fails, and so does a guest that did not run every program. Each block of a replayed
-stream must have the same results in all guests.
+A program that exits early, with an error, or without the results that it planned fails, and
+so does a guest that did not run every program. Each block of a replayed stream must have
+the same results in all guests.
 """
 
 import re
@@ -69,17 +68,17 @@ class Program:
 def read_guest(path):
     """Yield the programs of one guest."""
     program, complete = None, False
-    with open(path, encoding="utf-8", errors="replace") as lines:
-        for text in lines:
-            words = text.split()
-            if words[:2] == ["#", "begin"]:
-                program = Program(words[2])
-            elif program and words[:3] == ["#", "end", program.name]:
-                yield program.end(words[3])
+    for text in open(path, encoding="utf-8", errors="replace"):
+        match text.split():
+            case ["#", "begin", name]:
+                program = Program(name)
+            case ["#", "end", name, status] if program and name == program.name:
+                yield program.end(status)
                 program = None
-            elif program:
+            case ["#", "end", "of", "all", "tests"]:
+                complete = True
+            case _ if program:
                 program.line(text.rstrip("\r\n"))
-            complete = words == "# end of all tests".split()
     if not complete:
         program = program or Program("guest")
         program.fail("did not end")
@@ -101,12 +100,10 @@ for argument in sys.argv[1 + len(options):]:
         for block in [a for a, b in zip(program.blocks, blocks) if a != b][:1]:
             program.fail(f"{block} is not as in {other}")
         total.update(program.counts)
-        if "--brief" in options and not program.failures:
-            continue
-        print(f"{guest:<14} {program.name:<22} {summary(program.counts)}")
-        for note in program.notes if "--notes" in options else []:
-            print(f"{'':14}   {note}")
-        for failure in program.failures:
-            print(f"{'':14}   FAILED: {failure}")
+        if "--brief" not in options or program.failures:
+            print(f"{guest:<14} {program.name:<22} {summary(program.counts)}")
+            notes = program.notes if "--notes" in options else []
+            for line in notes + [f"FAILED: {failure}" for failure in program.failures]:
+                print(f"{'':14}   {line}")
 print(summary(total))
 sys.exit(1 if total["failed"] or not total["passed"] else 0)

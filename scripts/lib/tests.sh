@@ -1,6 +1,4 @@
 # SPDX-License-Identifier: GPL-2.0
-# shellcheck shell=bash
-#
 # Runs tests in guests and gathers the results. Guests are given as ARCH:KIND; those of the
 # kind "kunit" run the tests inside the kernel, see kunit.sh.
 
@@ -10,8 +8,7 @@ seed=${SEED:-$((RANDOM << 15 | RANDOM))}
 gathered=()
 label=
 
-# tests_of ARCH KIND: all tests, as guest/tests.sh takes them. STEPS is the length of the
-# model-based test.
+# tests_of ARCH KIND: all tests. STEPS is the length of the model-based one.
 tests_of() {
 	echo "kcmp tfd race=20000 model=${STEPS:-20000} fuzz=200000 replay=50000 faults lsepoll example"
 	[ "$1" != x86_64 ] || echo tfd32
@@ -20,31 +17,25 @@ tests_of() {
 
 # prepare_guests ARCH:KIND...: install and build what these guests need, but for the kernels.
 prepare_guests() {
-	local guest arch archs
-	for guest; do
-		case $guest in
-		um:kunit | x86_64:kunit | arm64:kunit) ;;
-		*:*) kernel_image "${guest#*:}" "${guest%:*}" >/dev/null ;;
-		*) die "'$guest' is no guest: GUESTS are ARCH:KIND, such as x86_64:rust" ;;
-		esac
-	done
+	local guest arch archs others
 	mapfile -t archs < <(printf '%s\n' "${@%:*}" | sort -u)
+	mapfile -t others < <(printf '%s\n' "$@" | sed '/:kunit$/d')
+	for guest in "${others[@]}"; do
+		kernel_image "${guest#*:}" "${guest%:*}" >/dev/null
+	done
 	set_up "${archs[@]}"
 	make_series_trees
-	mapfile -t archs < <(printf '%s\n' "$@" | sed '/:kunit$/d; s/:.*//' | sort -u)
-	for arch in "${archs[@]}"; do
+	for arch in $(printf '%s\n' "${others[@]%:*}" | sort -u); do
 		build_programs "$arch"
 	done
-	for guest; do
-		[[ $guest == *:kunit ]] || fetch_root "${guest%:*}" "${guest#*:}"
+	for guest in "${others[@]}"; do
+		fetch_root "${guest%:*}" "${guest#*:}"
 	done
 	mkdir -p "$results"
 }
 
-# test_in_guest NAME ARCH:KIND PART...: build the kernel, and run these parts of
-# guest/tests.sh, or "all", in a guest, once it is clear which implementation answers. Does
-# not fail if a test does, for the other guests run all the same: failures are lines of
-# the results.
+# test_in_guest NAME ARCH:KIND PART...: build the kernel, and run these parts of guest/tests.sh,
+# or "all", in a guest. Does not fail if a test does: failures are lines of the results.
 test_in_guest() {
 	local arch=${2%:*} kind=${2#*:} begin status
 	local tap=$results/$1.tap errors=$results/$1.errors console=$results/$1.console
@@ -62,8 +53,7 @@ test_in_guest() {
 	apart in_guest "$arch" "$kind" "${GUEST_SECONDS:-900}" "$console" /mnt/tests.sh \
 		"$(implementation_of "$kind")" "$seed" implementation "$@" >"$tap" 2>"$errors"
 	if [ "$kind" = noepoll ] && grep -q ' with status 255: ' "$errors"; then
-		# virtme-ng finds its outputs by udevd, which needs epoll: it prints to the console
-		# instead, and has no status.
+		# virtme-ng finds its outputs by udevd, which needs epoll: it prints to the console.
 		cp "$console" "$tap"
 	elif [ "$status" -ne 0 ]; then
 		cat "$errors" >&2

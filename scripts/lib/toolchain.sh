@@ -1,6 +1,4 @@
 # SPDX-License-Identifier: GPL-2.0
-# shellcheck shell=bash
-#
 # Which compilers and tools build the kernels.
 
 # The kernel asks for less: the series are tested with these.
@@ -11,18 +9,12 @@ bindgen_dir=$cache/bindgen-$bindgen_pinned
 bindgen=$bindgen_dir/bin/bindgen
 venv=$cache/virtme-ng-$virtme_pinned
 
-# All trees share what ccache keeps: their build directories are right below them, and
-# thus named by the same relative paths.
+# All trees share what ccache keeps: their build directories have the same relative paths.
 export CCACHE_DIR=$cache/ccache CCACHE_MAXSIZE=10G CCACHE_NOHASHDIR=1 CCACHE_BASEDIR=$cache
 
 # version_ge A B: true if version A is B or newer.
 version_ge() {
 	printf '%s\n%s\n' "$2" "$1" | sort -CV
-}
-
-# The oldest version of a tool that the kernel takes.
-kernel_min() {
-	"$base_tree/scripts/min-tool-version.sh" "$1"
 }
 
 # Print the suffix of the LLVM tools to use ("", "-19", ...); fail if none will do.
@@ -55,8 +47,7 @@ find_tools() {
 		KBUILD_BUILD_TIMESTAMP=@0 KBUILD_BUILD_USER=user KBUILD_BUILD_HOST=host)
 }
 
-# kernel_make TREE ARCH OUT TARGET...: the kernel's make with these tools, in the
-# directory OUT of the tree.
+# kernel_make TREE ARCH OUT TARGET...: the kernel's make, in the directory OUT of the tree.
 kernel_make() {
 	make -C "$1" O="$3" ARCH="$2" "${kernel_options[@]}" LOCALVERSION="-$(series_of "$1")" \
 		--no-print-directory -j"$(nproc)" "${@:4}"

@@ -1,6 +1,4 @@
 # SPDX-License-Identifier: GPL-2.0
-# shellcheck shell=bash
-#
 # Makes the kernel trees in the cache: the base, and one with each series applied. Files that
 # have not changed are not touched, so that only what depends on a change is built again.
 
@@ -20,19 +18,17 @@ commit_base() {
 fetch_base() {
 	local deb=$trees/deb version
 	rm -rf "$trees"
-	mkdir -p "$deb"
+	mkdir -p "$deb" "$base_tree"
 	download download "linux-source-$base_version" . "$deb" ||
 		die "Debian has no linux-source-$base_version any more: give your own tree as LINUX=path"
 	version=$(dpkg-deb -f "$deb"/*.deb Version)
 	dpkg-deb -x "$deb"/*.deb "$deb"
-	mkdir "$base_tree"
 	tar -xJf "$deb/usr/src/linux-source-$base_version.tar.xz" -C "$base_tree" --strip-components=1
 	rm -rf "$deb"
 	commit_base "linux-source-$base_version $version"
 }
 
-# The user's tree stays as it is: its files are copied, those that changed since, without
-# what a build in it has made.
+# Copy what has changed in the user's tree, without what a build in it has made.
 copy_base() {
 	mkdir -p "$base_tree"
 	rsync -a --exclude={.git,'*.o','*.a','*.ko','*.cmd',/build-*,generated,/include/config,/.config,/vmlinux*} \
@@ -44,33 +40,28 @@ copy_base() {
 make_base() {
 	local file
 	# An interrupted run leaves these, and nobody else is here.
-	rm -f "$base_tree/.git/index.lock" "$base_tree"/.git/worktrees/*/index.lock
+	rm -f "$trees/index.lock" "$base_tree/.git/index.lock" "$base_tree"/.git/worktrees/*/index.lock
+	[ -e "$trees/complete" ] || check_space 12
 	if [ -n "${LINUX:-}" ]; then
 		for file in kernel/kcmp.c fs/eventpoll.c rust/kernel/lib.rs; do
 			[ -f "$LINUX/$file" ] || die "LINUX=$LINUX is no kernel tree with Rust: it has no $file"
 		done
-		[ -e "$trees/complete" ] || check_space 12
 		step base "copying $LINUX" copy_base
 	elif [ ! -e "$trees/complete" ]; then
-		check_space 12
 		step base "fetching Linux $base_version (Debian's linux-source-$base_version)" fetch_base
 	fi
 }
 
-# check_out TREE COMMIT [BRANCH]: make the tree, if need be, and put it on this commit.
-# Takes back what was changed by hand, or left by an interrupt.
+# check_out TREE COMMIT [BRANCH]: make the tree be this commit, without what was changed by hand.
 check_out() {
 	if [ ! -e "$1/.git" ]; then
 		rm -rf "$1"
 		in_base worktree prune
 		in_base worktree add -q --force --detach "$1" "$2"
 	fi
-	if [ $# -eq 3 ]; then
-		git -C "$1" symbolic-ref HEAD "refs/heads/$3"
-		git -C "$1" reset -q --hard "$2"
-	else
-		git -C "$1" checkout -q --force --detach "$2"
-	fi
+	[ $# -eq 2 ] || git -C "$1" symbolic-ref HEAD "refs/heads/$3"
+	[ $# -eq 3 ] || git -C "$1" checkout -q --force --detach
+	git -C "$1" reset -q --hard "$2"
 }
 
 # Make the commits of all series, and put their trees on them.
