@@ -466,7 +466,7 @@ impl Controller {
                         let equal = look_up(rng.pick(&places), entry)? == Some(Ordering::Equal);
                         ensure!(
                             equal == (other.data == data),
-                            "{entry:?} is {data}, but file {}: {equal}",
+                            "{entry:?} is file {data}, equal to file {}: {equal}",
                             other.data
                         );
                     }

@@ -272,13 +272,14 @@ fn bench_toff(entries: usize) -> io::Result<()> {
 
 /// Each toff in turn, three times each, as CRIU asks: nanoseconds per call.
 ///
-/// Where a call walks `toff` entries, all of that takes too long. Then it is done for some
-/// consecutive toffs in the middle of each of five equal parts: as the cost is linear in toff, their
-/// average is that of all. The call before each of these is not measured, and leaves a kernel that
-/// remembers the last entry where the calls that are left out would have.
+/// Where a call walks `toff` entries, a whole pass takes too long. Then measure some consecutive
+/// toffs in the middle of each of five equal parts: the cost is linear in toff, so their average is
+/// that of a whole pass. The call before each part is not measured: it leaves the cursor of a kernel
+/// that has one where the skipped calls would have.
 fn in_order(entries: usize, find: impl Fn(usize) -> io::Result<()>) -> io::Result<f64> {
     const TIMES: usize = 3;
     const PARTS: usize = 5;
+    /// Nanoseconds of a pass.
     const AFFORDABLE: usize = 50_000_000;
 
     find(entries.saturating_sub(2))?;

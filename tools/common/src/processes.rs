@@ -49,5 +49,5 @@ pub fn go_on(pid: Pid) -> io::Result<()> {
 /// Makes this process the parent of what its children leave behind: the one that waits for it.
 pub fn adopt_orphans() -> io::Result<()> {
     // SAFETY: No memory is involved.
-    cvt(unsafe { c::prctl(c::PR_SET_CHILD_SUBREAPER, 1) }).map(drop)
+    cvt(unsafe { c::prctl(c::PR_SET_CHILD_SUBREAPER, 1u64) }).map(drop)
 }
