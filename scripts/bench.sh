@@ -14,18 +14,14 @@ max=${MAX:-1000000}
 kinds=(base kcmp c rust)
 out=$results/bench-$arch
 
-# measure KIND: append the results to a file, and show them.
-measure() {
-	in_guest "$arch" "$1" 10800 "$out/$1.console" /mnt/kcmp_epoll_bench --max "$max" | tee -a "$out/$1.tsv"
-}
-
 # A guest has one processor: run as many as there are.
 measure_all() {
 	local -x KVM='' GUEST_QEMU="-icount shift=0,sleep=on" GUEST_CPUS=1 GUEST_MEMORY=${GUEST_MEMORY:-12G}
 	local kind pid pids=()
 	for kind in "${kinds[@]}"; do
 		[ "$(jobs -rp | wc -l)" -lt "$(nproc)" ] || wait -n || true
-		measure "$kind" &
+		in_guest "$arch" "$kind" 10800 "$out/$kind.console" /mnt/kcmp_epoll_bench --max "$max" \
+			> >(tee -a "$out/$kind.tsv") &
 		pids+=($!)
 	done
 	for pid in "${pids[@]}"; do

@@ -18,7 +18,7 @@ STEPS=${STEPS:-5000}
 export GUEST_CPUS=${GUEST_CPUS:-4} GUEST_MEMORY=${GUEST_MEMORY:-4G} GUEST_SECONDS=${GUEST_SECONDS:-5400}
 lock_cache
 prepare_guests $(cut -f 2 <<<"$selected")
-[[ " $* " != *' others '* ]] || build_zdtm
+[[ " $* " != *' others '* ]] || step zdtm "building CRIU's own tests" make_zdtm
 while IFS=$'\t' read -r part guest tests; do
 	test_in_guest "debug-$part-${guest/:/-}" "$guest" $tests
 done <<<"$selected"

@@ -30,8 +30,7 @@ implementation() {
 	[ "$found" = "$expected" ]
 }
 
-# What was not freed, as the kernel's own detector of leaks sees it. It reports an
-# object once it is some seconds old.
+# The kernel's own detector of leaks reports an object once it is some seconds old.
 kmemleak() {
 	leaks=/sys/kernel/debug/kmemleak
 	[ -e $leaks ] || mount -t debugfs debugfs /sys/kernel/debug || return 1
@@ -75,32 +74,26 @@ zdtm() {
 
 # one TEXT COMMAND...: a command that does not print TAP, as one test.
 one() {
-	text=$1
-	shift
 	printf 'TAP version 13\n1..1\n'
-	"$@" >/tmp/output 2>&1
+	"${@:2}" >/tmp/output 2>&1
 	status=$?
 	sed 's/^/# /' /tmp/output
 	[ $status -eq 0 ] || printf 'not '
-	echo "ok 1 $text"
+	echo "ok 1 $1"
 	return $status
 }
 
 # run NAME COMMAND...
 run() {
-	name=$1
-	shift
-	echo "# begin $name"
-	"$@" 2>&1
-	echo "# end $name $?"
+	echo "# begin $1"
+	"${@:2}" 2>&1
+	echo "# end $1 $?"
 }
 
 # program NAME ARGUMENT...
 program() {
-	name=$1
-	shift
-	[ -x "$here/$name" ] || [ -z "$if_there" ] || return 0
-	run "$name" "$here/$name" "$@"
+	[ -x "$here/$1" ] || [ -z "$if_there" ] || return 0
+	run "$1" "$here/$1" "${@:2}"
 }
 
 # kcmp_test writes a file where it runs.

@@ -9,9 +9,8 @@ exec 3>&1 4>&2
 
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 lib=$top/scripts/lib
-# Shared by all checkouts.
+# The cache is shared by all checkouts.
 cache=${XDG_CACHE_HOME:-${HOME:?}/.cache}/kcmp-epoll-tfd
-# Logs and results of this checkout.
 build=$top/build
 results=$build/results
 

@@ -13,7 +13,6 @@ if [ -n "${LINUX:-}" ]; then
 	trees=$cache/trees/$(basename "$LINUX")-$(printf %s "$LINUX" | sha256sum | cut -c 1-12)
 fi
 base_tree=$trees/base
-# With all series.
 last_tree=$trees/${all_series[-1]}
 # If set, the tree of all kinds.
 only_tree=

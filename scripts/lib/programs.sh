@@ -48,9 +48,9 @@ make_programs() {
 	fi
 }
 
-# CRIU's own tests, of the release that the guests have.
+# Add CRIU's own tests of epoll to the programs, of the release that the guests have.
 make_zdtm() {
-	local dir=$output/criu
+	local dir=$trees/programs-x86_64/criu
 	if [ ! -e "$dir/complete" ]; then
 		rm -rf "$dir"
 		mkdir -p "$dir"
@@ -64,10 +64,4 @@ make_zdtm() {
 	mkdir -p "$build"/guest/x86_64/zdtm/{static,transition}
 	cp "$dir"/test/zdtm/static/{epoll,epoll01,scm05} "$build/guest/x86_64/zdtm/static"
 	cp "$dir/test/zdtm/transition/epoll" "$build/guest/x86_64/zdtm/transition"
-}
-
-# build_zdtm: after build_programs, build CRIU's tests of epoll.
-build_zdtm() {
-	local output=$trees/programs-x86_64
-	step zdtm "building CRIU's own tests of epoll" make_zdtm
 }

@@ -33,10 +33,6 @@ def read(name):
     return json.loads(path.read_text()) if path.exists() else {}
 
 
-def write(name, results):
-    (BENCHMARK / f"{name}.json").write_text(json.dumps(results, indent=1) + "\n")
-
-
 def fill():
     versions, results, missing = {}, {}, []
     for name in "x86_64", "criu":
@@ -73,7 +69,7 @@ def criu(*paths):
             for what, time in ("dump", match[3]), ("restore", match[4]):
                 of_name = results["results"].setdefault(f"CRIU {what}{' same fd' if match[2] else ''}", {})
                 of_name.setdefault(match[1], {})[kind] = float(time)
-    write("criu", results)
+    (BENCHMARK / "criu.json").write_text(json.dumps(results, indent=1) + "\n")
 
 
 def gather(directory):
@@ -140,7 +136,8 @@ def plot(results, path, arch):
 
 def bench(arch, directory=None):
     if directory:
-        write(arch, gather(Path(directory)))
+        gathered = json.dumps(gather(Path(directory)), indent=1) + "\n"
+        (BENCHMARK / f"{arch}.json").write_text(gathered)
     results, versions = read(arch)["results"], read(arch)["versions"]
     made = ", ".join(f"{name} {version}" for name, version in versions.items())
     plot(results, BENCHMARK / f"{arch}.svg", arch)

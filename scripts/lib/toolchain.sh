@@ -31,7 +31,7 @@ llvm_suffix() {
 	return 1
 }
 
-# Print the version of rustc, without a suffix such as -nightly.
+# Without a suffix such as -nightly.
 rustc_version() {
 	rustc --version | sed -E 's/^rustc ([0-9.]+).*/\1/'
 }
