@@ -77,7 +77,7 @@ impl Candidates {
         Ok(candidates)
     }
 
-    /// The places where the target file of an entry may be open, by comparing it with files.
+    /// The places where the target file of an entry may be open. `compare` compares it with a file.
     pub fn search(
         &mut self,
         entry: &Entry,
@@ -93,7 +93,7 @@ impl Candidates {
                 let equal = order::search(sorted, &mut compare)?;
                 found.extend(equal.into_iter().flatten().cloned());
             } else {
-                found.extend_from_slice(&group.places);
+                scan(&group.places, &mut found, &mut compare)?;
             }
         }
         Ok(found)
@@ -119,20 +119,41 @@ impl Candidates {
         Ok(true)
     }
 
-    /// All places where the target file of an entry may be open, unless there are too many.
-    pub fn all(&mut self, entry: &Entry, kinds: &Kinds) -> Option<Vec<Place>> {
-        let mut all = Vec::new();
+    /// Like [`Candidates::search`], without the help of an order. Returns `None` if this would take
+    /// too long.
+    pub fn search_all(
+        &mut self,
+        entry: &Entry,
+        kinds: &Kinds,
+        mut compare: impl FnMut(&Place) -> Result<Answer, Error>,
+    ) -> Result<Option<Vec<Place>>, Error> {
+        let mut found = Vec::new();
         for inode in inodes(entry, kinds) {
-            all.extend(
-                self.groups
-                    .get(&inode)
-                    .into_iter()
-                    .flat_map(|group| &group.places),
-            );
+            let places = self.groups.get(&inode).map(|group| &group.places[..]);
+            let places = places.unwrap_or_default();
+            let Some(patience) = self.patience.checked_sub(places.len()) else {
+                return Ok(None);
+            };
+            self.patience = patience;
+            scan(places, &mut found, &mut compare)?;
         }
-        self.patience = self.patience.checked_sub(all.len())?;
-        Some(all.into_iter().cloned().collect())
+        Ok(Some(found))
     }
+}
+
+/// Appends the places that compare equal. Those that were closed meanwhile count: the file may have
+/// moved.
+fn scan(
+    places: &[Place],
+    found: &mut Vec<Place>,
+    compare: &mut impl FnMut(&Place) -> Result<Answer, Error>,
+) -> Result<(), Error> {
+    for place in places {
+        if matches!(compare(place)?, Answer::Equal | Answer::LeftGone) {
+            found.push(place.clone());
+        }
+    }
+    Ok(())
 }
 
 /// The groups that an entry may be in.

@@ -180,7 +180,10 @@ fn ask_round(
         let lost = miss.lost();
         if candidates.is_order_kept(&lost.entry, kinds)? {
             watch.miss(miss, true);
-        } else if let Some(places) = candidates.all(&lost.entry, kinds) {
+            continue;
+        }
+        let compare = |place: &Place| watch.compare(place, &lost.entry);
+        if let Some(places) = candidates.search_all(&lost.entry, kinds, compare)? {
             if let Some(miss) = watch.look_at(lost, places)? {
                 watch.miss(miss, true);
             }
