@@ -61,7 +61,7 @@ def criu(*paths):
     """Times that are not in these results stay as they are."""
     results = {"versions": {}, "results": {}} | read("criu")
     for path in paths:
-        kind = "base" if path.endswith("-base.tap") else "rust"
+        kind = {"base.tap": "base", "c.tap": "c"}.get(path.rsplit("-", 1)[1], "rust")
         text = Path(path).read_text()
         for match in CRIU_VERSION.finditer(text):
             results["versions"]["criu"] = match[1]
