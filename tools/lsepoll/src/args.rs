@@ -208,7 +208,7 @@ pub const SECTIONS: &[Section] = &[
             ),
             (
                 "lsepoll --json 4711 | jq '.entries[] | select(.state == \"nowhere\")'",
-                "Entries of process 4711 that nobody can remove by their fd.",
+                "Entries of process 4711 whose target files were not found.",
             ),
         ],
     },

@@ -64,12 +64,12 @@ impl Candidates {
         for (inode, places) in groups {
             // For a few entries, it takes fewer calls to compare them with all files.
             let is_sorting_worth_it = wanted[&inode] > order::depth(places.len());
-            let sorted = is_sorting_worth_it
-                .then(|| sort(&places, progress))
-                .transpose()?;
             let group = Group {
+                sorted: match is_sorting_worth_it {
+                    true => Some(sort(&places, progress)?),
+                    false => None,
+                },
                 places,
-                sorted,
                 is_kept: None,
             };
             candidates.groups.insert(inode, group);
@@ -170,7 +170,8 @@ fn sort(places: &[Place], progress: &mut Progress) -> Result<Vec<Vec<Place>>, Er
     })
 }
 
-fn is_sorted(files: &[Vec<Place>]) -> Result<bool, Error> {
+/// Whether each file is less than the next one.
+pub fn is_sorted(files: &[Vec<Place>]) -> Result<bool, Error> {
     for pair in files.windows(2) {
         if compare(&pair[0][0], &pair[1][0])? != Answer::Less {
             return Ok(false);
@@ -195,4 +196,90 @@ pub fn compare(a: &Place, b: &Place) -> Result<Answer, Error> {
     }
     // There is no order to keep.
     Ok(Answer::Less)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::Table;
+    use crate::scene;
+    use std::rc::Rc;
+
+    /// Files of this process, and as many entries that they may be targets of.
+    fn files(count: usize) -> (Listing, Vec<Entry>) {
+        let pid = std::process::id() as i32;
+        let table = Rc::new(Table {
+            pid,
+            tid: pid,
+            comm: String::new(),
+            started: 0,
+        });
+        let mut listing = Listing::default();
+        for _ in 0..count {
+            let place = Place {
+                table: table.clone(),
+                fd: scene::eventfd().unwrap(),
+            };
+            let link = place.link().unwrap();
+            listing.files.push((place, link));
+        }
+        let (place, link) = &listing.files[0];
+        let entry = Entry {
+            tfd: 0,
+            toff: 0,
+            events: 0,
+            data: 0,
+            inode: name::inode(place, link).unwrap(),
+            device: 0,
+        };
+        (listing, vec![entry; count])
+    }
+
+    #[test]
+    fn notices_that_the_order_has_changed() {
+        let kinds = Kinds::probe().unwrap();
+        let (listing, entries) = files(20);
+        let sort = || {
+            let mut progress = Progress::new();
+            Candidates::new(entries.iter(), &listing, &kinds, &mut progress).unwrap()
+        };
+        assert!(sort().is_order_kept(&entries[0], &kinds).unwrap());
+
+        let mut candidates = sort();
+        let group = candidates.groups.values().next().unwrap();
+        let sorted = group.sorted.as_ref().unwrap();
+        let (a, b) = (sorted[3][0].fd, sorted[9][0].fd);
+        let free = scene::eventfd().unwrap();
+        scene::dup2(a, free).unwrap();
+        scene::dup2(b, a).unwrap();
+        scene::dup2(free, b).unwrap();
+        assert!(!candidates.is_order_kept(&entries[0], &kinds).unwrap());
+
+        // Then each file is compared, if there are not too many.
+        let all = |candidates: &mut Candidates| {
+            let compare = |place: &Place| compare(place, &listing.files[5].0);
+            candidates.search_all(&entries[0], &kinds, compare).unwrap()
+        };
+        let found = all(&mut candidates).unwrap();
+        let fds: Vec<_> = found.iter().map(|place| place.fd).collect();
+        assert_eq!(fds, [listing.files[5].0.fd]);
+        candidates.patience = 19;
+        assert!(all(&mut candidates).is_none());
+    }
+
+    #[test]
+    fn compares_few_entries_with_each_file() {
+        let kinds = Kinds::probe().unwrap();
+        let (listing, entries) = files(40);
+        let mut progress = Progress::new();
+        let mut candidates =
+            Candidates::new(entries[..6].iter(), &listing, &kinds, &mut progress).unwrap();
+        let mut groups = candidates.groups.values();
+        assert!(groups.all(|group| group.sorted.is_none()));
+        let places = candidates.search(&entries[0], &kinds, |place| {
+            compare(place, &listing.files[7].0)
+        });
+        let fds: Vec<_> = places.unwrap().iter().map(|place| place.fd).collect();
+        assert_eq!(fds, [listing.files[7].0.fd]);
+    }
 }

@@ -2,12 +2,13 @@
 
 //! Names of epoll events.
 
-const NAMES: [(u32, &str); 15] = [
+const NAMES: [(u32, &str); 16] = [
     (1 << 0, "IN"),
     (1 << 1, "PRI"),
     (1 << 2, "OUT"),
     (1 << 3, "ERR"),
     (1 << 4, "HUP"),
+    (1 << 5, "NVAL"),
     (1 << 6, "RDNORM"),
     (1 << 7, "RDBAND"),
     (1 << 8, "WRNORM"),

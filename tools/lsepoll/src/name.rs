@@ -68,11 +68,11 @@ pub fn inode(place: &Place, link: &str) -> Option<u64> {
     }
 }
 
-/// The file systems of files that have no path.
+/// The file systems of files that have no path, as far as the kernel has them.
 #[derive(Clone, Copy)]
 pub struct Kinds {
-    sockets: u32,
-    pipes: u32,
+    sockets: Option<u32>,
+    pipes: Option<u32>,
     anonymous: (u32, u64),
 }
 
@@ -87,24 +87,26 @@ impl Kinds {
             let device = libc::major(device) << 20 | libc::minor(device);
             io::Result::Ok((device, metadata.st_ino()))
         };
+        let sockets = scene::socketpair(libc::SOCK_STREAM).and_then(|fds| look(&fds));
+        let pipes = scene::pipe().and_then(|fds| look(&fds));
         Ok(Kinds {
-            sockets: look(&scene::socketpair(libc::SOCK_STREAM)?)?.0,
-            pipes: look(&scene::pipe()?)?.0,
+            sockets: sockets.ok().map(|(device, _)| device),
+            pipes: pipes.ok().map(|(device, _)| device),
             anonymous: look(&[scene::epoll_create()?])?,
         })
     }
 
     /// Whether [`inode_in_link`] knows the inode of the target file.
     pub fn is_inode_in_link(&self, entry: &Entry) -> bool {
-        [self.sockets, self.pipes].contains(&entry.device)
+        [self.sockets, self.pipes].contains(&Some(entry.device))
     }
 
     /// The name of a target file that is open nowhere.
     pub fn name_of_target(&self, entry: &Entry) -> String {
         let (device, inode) = (entry.device, entry.inode);
-        if device == self.sockets {
+        if Some(device) == self.sockets {
             format!("socket:[{inode}]")
-        } else if device == self.pipes {
+        } else if Some(device) == self.pipes {
             format!("pipe:[{inode}]")
         } else if (device, inode) == self.anonymous {
             "anon_inode".to_string()

@@ -44,20 +44,15 @@ pub fn search(selection: &Selection, progress: &mut Progress) -> Result<Report, 
     let own = process::own_pid()?;
     kcmp::probe(own)?;
     let kinds = Kinds::probe().map_err(|e| Error::Io("/proc/self/fd", e))?;
-    let pids: Result<_, Error> = selection
-        .pids
-        .iter()
-        .map(|pid| process::process_of(*pid))
-        .collect();
-    let selection = &Selection {
-        pids: pids?,
-        ..selection.clone()
-    };
+    let mut selection = selection.clone();
+    for pid in &mut selection.pids {
+        *pid = process::process_of(*pid)?;
+    }
 
-    let mut listing = process::list(own)?;
-    let mut watches = watches(selection, &listing, kinds)?;
+    let (mut listing, epolls) = list_epolls(own)?;
+    let mut watches = watches(&selection, epolls, kinds);
     if watches.is_empty() {
-        explain(selection, &listing)?;
+        explain(&selection, &listing)?;
     }
     update(&mut watches, Watch::update)?;
     let mut rounds = 0;
@@ -88,13 +83,25 @@ pub fn search(selection: &Selection, progress: &mut Progress) -> Result<Report, 
     })
 }
 
+/// Lists all files, and the places of each epoll file among them.
+fn list_epolls(own: Pid) -> Result<(Listing, Vec<Vec<Place>>), Error> {
+    let mut tries = 0..ROUNDS;
+    loop {
+        let listing = process::list(own)?;
+        let epolls = (listing.files.iter()).filter(|(_, link)| link == EPOLL_LINK);
+        let epolls = epolls.map(|(place, _)| place.clone());
+        let sorted = order::sort(epolls, candidates::compare)?;
+        // Otherwise an epoll file may be there twice.
+        if candidates::is_sorted(&sorted)? || tries.next().is_none() {
+            return Ok((listing, sorted));
+        }
+    }
+}
+
 /// The epoll files that are selected.
-fn watches(selection: &Selection, listing: &Listing, kinds: Kinds) -> Result<Vec<Watch>, Error> {
-    let epolls = (listing.files.iter())
-        .filter(|(_, link)| link == EPOLL_LINK)
-        .map(|(place, _)| place.clone());
+fn watches(selection: &Selection, epolls: Vec<Vec<Place>>, kinds: Kinds) -> Vec<Watch> {
     let mut watches = Vec::new();
-    for mut holders in order::sort(epolls, candidates::compare)? {
+    for mut holders in epolls {
         // See the entries as the selected process does, or as the one that is likely to have added
         // them: the oldest one.
         holders.sort_by_key(|holder| {
@@ -111,7 +118,7 @@ fn watches(selection: &Selection, listing: &Listing, kinds: Kinds) -> Result<Vec
         let Place { table, fd } = watch.home();
         (table.pid, table.tid, *fd)
     });
-    Ok(watches)
+    watches
 }
 
 /// Why none of the selected processes has an epoll file at the selected fd.

@@ -157,9 +157,6 @@ impl Watch {
         let key = row.entry.key();
         if !self.kinds.is_inode_in_link(&row.entry) {
             self.unconfirmed.push(key);
-        } else if name::inode_in_link(&row.file) != Some(row.entry.inode) {
-            // The answer was about another entry.
-            return;
         }
         self.rows.insert(key, row);
     }
@@ -191,10 +188,14 @@ impl Watch {
         if name::of(place).as_ref() != Some(&name) {
             return Ok(None);
         }
-        Ok(answer.map(|ordering| match ordering {
-            Ordering::Equal => Seen::Target(name),
-            Ordering::Less | Ordering::Greater => Seen::OtherFile(name),
-        }))
+        let is_other_entry =
+            self.kinds.is_inode_in_link(entry) && name::inode_in_link(&name) != Some(entry.inode);
+        Ok(match answer {
+            None => None,
+            Some(Ordering::Equal) if is_other_entry => None,
+            Some(Ordering::Equal) => Some(Seen::Target(name)),
+            Some(Ordering::Less | Ordering::Greater) => Some(Seen::OtherFile(name)),
+        })
     }
 
     /// Looks at the fd of an entry. Returns the entry if its file is not there.
@@ -271,7 +272,7 @@ impl Watch {
         }
         Ok(Some(Miss {
             row,
-            count: 1,
+            count: 0,
             is_home_quiet,
         }))
     }
@@ -298,10 +299,7 @@ impl Watch {
         if !self.misses.values().any(is_elsewhere) {
             return;
         }
-        let before = listing
-            .files
-            .iter()
-            .filter(|(place, _)| self.is_home(place));
+        let before = (listing.files.iter()).filter(|(place, _)| self.is_home(place));
         let again = (0..LISTINGS).flat_map(|_| process::list_table(&self.home().table));
         let mut listed: HashMap<(Fd, String), u32> = HashMap::new();
         for (place, link) in before.cloned().chain(again) {

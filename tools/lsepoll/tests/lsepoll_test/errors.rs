@@ -187,8 +187,17 @@ impl Drop for ForAnybody {
     }
 }
 
-/// Runs lsepoll in its own PID namespace, where /proc is what `prepare` makes of it.
-fn run_in_namespace(
+/// Where lsepoll runs.
+#[derive(Clone, Copy, PartialEq)]
+enum At {
+    Inside,
+    Outside,
+}
+
+/// Runs lsepoll as nobody, inside or outside of a PID namespace the first process of which has
+/// prepared /proc for both.
+fn run_with_namespace(
+    at: At,
     args: &[&str],
     prepare: impl Fn() -> io::Result<()>,
 ) -> Result<Ran, Box<dyn Error>> {
@@ -196,20 +205,31 @@ fn run_in_namespace(
     let lsepoll = ForAnybody::new()?;
     let path = std::env::temp_dir().join(format!("lsepoll-out-{}", std::process::id()));
     let out = File::create(&path)?;
+    // Returns the exit status in place of a pid.
+    let run = || {
+        let mut command = command(&lsepoll.0, args);
+        command.uid(NOBODY).gid(NOBODY);
+        command.stdout(out.try_clone()?).stderr(out.try_clone()?);
+        Ok(command.status()?.code().unwrap_or(-1))
+    };
     let outer = Actor::start("outer", || {
-        unshare_mounts(libc::CLONE_NEWPID)?;
-        // The first process of the namespace, which nobody may inspect.
-        let init = Actor::start("init", || {
-            prepare()?;
-            let mut command = command(&lsepoll.0, args);
-            command.uid(NOBODY).gid(NOBODY);
-            command
-                .stdout(Stdio::from(out.try_clone()?))
-                .stderr(Stdio::from(out.try_clone()?));
-            // A pid that is none: the exit status.
-            Ok(command.status()?.code().unwrap_or(-1))
+        unshare_mounts(0)?;
+        let maker = Actor::start("maker", || {
+            // SAFETY: No memory is involved.
+            cvt(unsafe { libc::unshare(libc::CLONE_NEWPID) })?;
+            let init = Actor::start("init", || {
+                prepare()?;
+                if at == At::Inside { run() } else { Ok(0) }
+            })?;
+            let status = init.told;
+            init.leave();
+            Ok(status)
         })?;
-        Ok(init.told)
+        if at == At::Inside {
+            Ok(maker.told)
+        } else {
+            run()
+        }
     })?;
     let err = fs::read_to_string(&path)?;
     fs::remove_file(&path)?;
@@ -221,13 +241,16 @@ fn run_in_namespace(
 }
 
 pub fn proc_of_another_namespace() -> Outcome {
-    run_in_namespace(&[], || Ok(()))?.fails_with("/proc shows another PID namespace")
+    let message = "/proc shows another PID namespace";
+    run_with_namespace(At::Inside, &[], || Ok(()))?.fails_with(message)?;
+    run_with_namespace(At::Outside, &[], || mount_proc(c""))?.fails_with(message)
 }
 
 pub fn hidden_proc() -> Outcome {
     let hide = || mount_proc(c"hidepid=2");
-    run_in_namespace(&["1"], hide)?.fails_with("pid 1: hidden, /proc is mounted with hidepid")?;
-    let all = run_in_namespace(&[], hide)?;
+    run_with_namespace(At::Inside, &["1"], hide)?
+        .fails_with("pid 1: hidden, /proc is mounted with hidepid")?;
+    let all = run_with_namespace(At::Inside, &[], hide)?;
     same(all.status, Some(0))?;
     contains(
         &all.err,
