@@ -13,8 +13,10 @@ check_patches() {
 	local commit found=0
 	cd "$last_tree"
 	for commit in $(series_commits); do
-		# FILE_PATH_CHANGES asks of each new file whether MAINTAINERS needs updating.
-		scripts/checkpatch.pl --strict --quiet --no-summary --ignore FILE_PATH_CHANGES --git "$commit" && continue
+		# FILE_PATH_CHANGES asks of each new file whether MAINTAINERS needs updating; the commits
+		# that "Fixes:" names are not in the base tree.
+		scripts/checkpatch.pl --strict --quiet --no-summary \
+			--ignore FILE_PATH_CHANGES,UNKNOWN_COMMIT_ID --git "$commit" && continue
 		git log -1 --format='Found in "%s"' "$commit"
 		found=1
 	done
