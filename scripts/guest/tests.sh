@@ -129,7 +129,8 @@ for part; do
 	criu=*) program kcmp_epoll_criu_test --entries "$length" ;;
 	same-fd=*) program kcmp_epoll_criu_test --same-fd --entries "$length" ;;
 	stress-ng=*)
-		run stress-ng-epoll one "stress-ng --epoll" stress-ng --epoll 2 --verify --timeout "$length"
+		many=$(stress-ng --epollmany 1 --dry-run >/dev/null 2>&1 && echo --epollmany 2)
+		run stress-ng-epoll one "stress-ng --epoll $many" stress-ng --epoll 2 $many --verify --timeout "$length"
 		run stress-ng-kcmp one "stress-ng --kcmp, with KCMP_EPOLL_TFD" stress_kcmp "$length"
 		;;
 	zdtm)

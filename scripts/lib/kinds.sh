@@ -14,8 +14,7 @@ if [ -n "${LINUX:-}" ]; then
 fi
 base_tree=$trees/base
 last_tree=$trees/${all_series[-1]}
-# If set, the tree of all kinds.
-only_tree=
+only_tree= # if set, the tree of all kinds
 
 # tree_of KIND: the tree that a kind of kernel is built from.
 tree_of() {
