@@ -11,7 +11,7 @@ use crate::process::{Listing, Place};
 use crate::progress::Progress;
 use std::collections::HashMap;
 
-/// How many comparisons to spend on files that cannot be sorted.
+/// The number of comparisons to spend on files that cannot be kept in order.
 const PATIENCE: usize = 200_000;
 
 /// The files with the same inode: many, if they are eventfds for example. `None` stands for files
@@ -109,7 +109,7 @@ impl Candidates {
         Ok(found)
     }
 
-    /// Whether no file went that could have been the target of an entry.
+    /// Whether all files were still open that could be the target of an entry.
     pub fn is_quiet(&self, entry: &Entry, kinds: &Kinds) -> bool {
         let mut groups = inodes(entry, kinds).filter_map(|inode| self.groups.get(&inode));
         !self.is_incomplete && !groups.any(|group| group.is_disturbed)

@@ -54,7 +54,7 @@ pub fn sort<T, E>(
     Ok(Vec::new())
 }
 
-/// How many comparisons it takes to find one of so many sorted items.
+/// The number of comparisons that it takes to find one of `len` sorted items.
 pub fn depth(len: usize) -> usize {
     len.checked_ilog2().map_or(0, |depth| depth as usize + 1)
 }

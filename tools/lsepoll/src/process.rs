@@ -31,7 +31,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// What the fd refers to, as /proc tells; `None` if it is not open.
+    /// The link in /proc; `None` if the fd is not open.
     pub fn link(&self) -> Option<String> {
         let link = fs::read_link(self.path("fd")).ok()?;
         Some(link.to_string_lossy().into_owned())
@@ -55,10 +55,10 @@ impl Place {
 pub struct Listing {
     /// The files, each with its [`Place::link`].
     pub files: Vec<(Place, String)>,
-    /// How many files were closed while they were listed.
+    /// The number of files that were closed while they were listed.
     pub vanished: usize,
     pub processes: usize,
-    /// How many processes the caller may not inspect.
+    /// The number of processes that the caller may not inspect.
     pub not_permitted: usize,
 }
 
@@ -113,7 +113,7 @@ pub fn own_pid() -> Result<Pid, Error> {
     match fs::read_link("/proc/self") {
         Ok(link) if link == Path::new(&pid.to_string()) => Ok(pid),
         Ok(_) => Err(Error::OtherProc),
-        // What procfs shows to a process of an unrelated namespace.
+        // There is no link for a process that is not in the namespace of this /proc.
         Err(_) if Path::new("/proc/version").exists() => Err(Error::OtherProc),
         Err(_) => Err(Error::NoProc),
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! An epoll file that is being looked at.
+//! An epoll file under observation.
 
 use crate::error::Error;
 use crate::fdinfo::{self, Entry};
@@ -12,18 +12,20 @@ use crate::report::{Epoll, Row, State};
 use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
 
-/// How often to list the fd table of a process again before a file is said to be only elsewhere.
+/// A file is said to be only elsewhere after so many listings of the fd table of its process that
+/// show no change.
 const LISTINGS: u32 = 10;
 
-/// How often to miss a file before it is said not to be there: while all others stayed, or not. A
-/// file that moves from fd to fd all the time can escape one search, but hardly all of them.
+/// A file that moves from fd to fd all the time can escape one search, but hardly all of them. It is
+/// said not to be there after so many rounds in which no other file of its kind went,
 pub const QUIET_ROUNDS: u32 = 6;
+/// or so many rounds at all.
 pub const ROUNDS: u32 = 20;
 
 /// About how many lines of fdinfo to read again to confirm rows.
 const CONFIRMED: usize = 30_000;
 
-/// What is at an fd, compared with a target file.
+/// The file at an fd, compared with a target file.
 enum Seen {
     Target(String),
     OtherFile(String),
@@ -40,10 +42,11 @@ pub struct Lost {
 /// An entry whose target file was not found in its process.
 pub struct Miss {
     row: Row,
-    /// In how many rounds, one after the other.
+    /// Rounds without a hit, one after the other.
     rounds: u32,
-    /// In how many of them no file went that could have been this one.
+    /// Those of them in which no file went that could have been this one.
     quiet_rounds: u32,
+    /// Whether the last round was one of these.
     is_quiet: bool,
 }
 
@@ -63,7 +66,7 @@ impl Miss {
 type Key = (Fd, u32);
 
 pub struct Watch {
-    /// Never empty.
+    /// Where it is open. Never empty.
     holders: Vec<Place>,
     entries: Vec<Entry>,
     /// The entries that are settled.
@@ -308,12 +311,12 @@ impl Watch {
         }
     }
 
-    /// Forgets the misses of an entry: its file cannot be searched.
+    /// Forgets the misses of an entry: the search cannot be relied on.
     pub fn give_up(&mut self, miss: &Miss) {
         self.misses.remove(&miss.entry().key());
     }
 
-    /// Whether there are misses that more rounds will settle.
+    /// Whether more rounds will settle a miss.
     pub fn is_missing_rounds(&self) -> bool {
         let mut misses = self.misses.values();
         misses.any(|miss| miss.rounds >= QUIET_ROUNDS)
