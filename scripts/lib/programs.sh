@@ -25,8 +25,8 @@ kselftests() {
 make_programs() {
 	local tree=${only_tree:-$last_tree} guest=$build/guest/$arch variable=CARGO_TARGET_${target^^}_LINKER
 	local headers="-isystem $output/headers/usr/include" program name
-	# Other commits may have had other programs.
-	rm -rf "$output/kcmp" "$guest"
+	# Other commits may have had other programs, or flags.
+	rm -rf "$output/kcmp" "$output/base" "$guest"
 	kernel_make "$tree" "$arch" "$output/headers" headers
 	kselftests "$tree" kcmp "$output/kcmp" RUSTFLAGS="--sysroot=$sysroot"
 	kselftests "$base_tree" kcmp "$output/base" "$output/base/kcmp_test"

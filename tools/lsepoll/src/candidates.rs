@@ -11,7 +11,7 @@ use crate::process::{Listing, Place};
 use crate::progress::Progress;
 use std::collections::HashMap;
 
-/// How many comparisons to spend on files that cannot be sorted.
+/// The number of comparisons to spend on files that cannot be kept in order.
 const PATIENCE: usize = 200_000;
 
 /// The files with the same inode: many, if they are eventfds for example. `None` stands for files
@@ -21,6 +21,8 @@ type Inode = Option<u64>;
 pub struct Candidates {
     groups: HashMap<Inode, Group>,
     patience: usize,
+    /// Whether files vanished before they could be put into a group.
+    is_incomplete: bool,
 }
 
 struct Group {
@@ -29,6 +31,8 @@ struct Group {
     sorted: Option<Vec<Vec<Place>>>,
     /// Whether the order was found to be right after the search.
     is_kept: Option<bool>,
+    /// Whether files were closed since they were listed.
+    is_disturbed: bool,
 }
 
 impl Candidates {
@@ -60,18 +64,20 @@ impl Candidates {
         let mut candidates = Candidates {
             groups: HashMap::new(),
             patience: PATIENCE,
+            is_incomplete: listing.vanished > 0,
         };
         for (inode, places) in groups {
             // For a few entries, it takes fewer calls to compare them with all files.
             let is_sorting_worth_it = wanted[&inode] > order::depth(places.len());
-            let group = Group {
-                sorted: match is_sorting_worth_it {
-                    true => Some(sort(&places, progress)?),
-                    false => None,
-                },
+            let mut group = Group {
                 places,
+                sorted: None,
                 is_kept: None,
+                is_disturbed: false,
             };
+            if is_sorting_worth_it {
+                group.sort(progress)?;
+            }
             candidates.groups.insert(inode, group);
         }
         Ok(candidates)
@@ -90,13 +96,23 @@ impl Candidates {
                 continue;
             };
             if let Some(sorted) = &mut group.sorted {
-                let equal = order::search(sorted, &mut compare)?;
+                let equal = order::search(sorted, |place| {
+                    let answer = compare(place)?;
+                    group.is_disturbed |= answer.is_gone();
+                    Ok(answer)
+                })?;
                 found.extend(equal.into_iter().flatten().cloned());
             } else {
-                scan(&group.places, &mut found, &mut compare)?;
+                group.scan(&mut found, &mut compare)?;
             }
         }
         Ok(found)
+    }
+
+    /// Whether all files were still open that could be the target of an entry.
+    pub fn is_quiet(&self, entry: &Entry, kinds: &Kinds) -> bool {
+        let mut groups = inodes(entry, kinds).filter_map(|inode| self.groups.get(&inode));
+        !self.is_incomplete && !groups.any(|group| group.is_disturbed)
     }
 
     /// Whether a file that [`Candidates::search`] has not found at a place was not there: the order
@@ -129,45 +145,54 @@ impl Candidates {
     ) -> Result<Option<Vec<Place>>, Error> {
         let mut found = Vec::new();
         for inode in inodes(entry, kinds) {
-            let places = self.groups.get(&inode).map(|group| &group.places[..]);
-            let places = places.unwrap_or_default();
-            let Some(patience) = self.patience.checked_sub(places.len()) else {
+            let Some(group) = self.groups.get_mut(&inode) else {
+                continue;
+            };
+            let Some(patience) = self.patience.checked_sub(group.places.len()) else {
                 return Ok(None);
             };
             self.patience = patience;
-            scan(places, &mut found, &mut compare)?;
+            group.scan(&mut found, &mut compare)?;
         }
         Ok(Some(found))
     }
 }
 
-/// Appends the places that compare equal. Those that were closed meanwhile count: the file may have
-/// moved.
-fn scan(
-    places: &[Place],
-    found: &mut Vec<Place>,
-    compare: &mut impl FnMut(&Place) -> Result<Answer, Error>,
-) -> Result<(), Error> {
-    for place in places {
-        if matches!(compare(place)?, Answer::Equal | Answer::LeftGone) {
-            found.push(place.clone());
-        }
+impl Group {
+    fn sort(&mut self, progress: &mut Progress) -> Result<(), Error> {
+        let steps = self.places.len() * order::depth(self.places.len());
+        progress.begin("sorting files", steps);
+        let sorted = order::sort(self.places.iter().cloned(), |a, b| {
+            progress.step();
+            let answer = compare(a, b)?;
+            self.is_disturbed |= answer.is_gone();
+            Ok(answer)
+        });
+        self.sorted = Some(sorted?);
+        Ok(())
     }
-    Ok(())
+
+    /// Appends the places that compare equal.
+    fn scan(
+        &mut self,
+        found: &mut Vec<Place>,
+        compare: &mut impl FnMut(&Place) -> Result<Answer, Error>,
+    ) -> Result<(), Error> {
+        for place in &self.places {
+            let answer = compare(place)?;
+            self.is_disturbed |= answer.is_gone();
+            if answer == Answer::Equal {
+                found.push(place.clone());
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The groups that an entry may be in.
 fn inodes(entry: &Entry, kinds: &Kinds) -> impl Iterator<Item = Inode> + use<> {
     let unknown = (!kinds.is_inode_in_link(entry)).then_some(None);
     [Some(entry.inode)].into_iter().chain(unknown)
-}
-
-fn sort(places: &[Place], progress: &mut Progress) -> Result<Vec<Vec<Place>>, Error> {
-    progress.begin("sorting files", places.len() * order::depth(places.len()));
-    order::sort(places.iter().cloned(), |a, b| {
-        progress.step();
-        compare(a, b)
-    })
 }
 
 /// Whether each file is less than the next one.

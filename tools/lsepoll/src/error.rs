@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What can go wrong, and what helps.
+//! Errors, each with a remedy where there is one.
 
 use crate::process::{Fd, Pid};
 use std::fmt;

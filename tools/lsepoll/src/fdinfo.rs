@@ -7,14 +7,14 @@ use crate::process::{Fd, Place};
 use std::collections::HashMap;
 use std::fs;
 
-/// What /proc/PID/fd/EFD refers to.
+/// The link /proc/PID/fd/EFD.
 pub const EPOLL_LINK: &str = "anon_inode:[eventpoll]";
 
 /// An entry of an interest list.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Entry {
     pub tfd: Fd,
-    /// How many entries with the same tfd come first.
+    /// The number of entries with the same tfd that come first.
     pub toff: u32,
     pub events: u32,
     pub data: u64,

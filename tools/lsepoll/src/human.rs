@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What lsepoll prints for a person.
+//! The listing for a person.
 
 use crate::events;
 use crate::name::printable;
@@ -20,7 +20,7 @@ const COLUMNS: [(&str, Layout); 7] = [
     ("WHERE", Layout::Broken),
 ];
 
-/// How many processes are named in a line for a terminal.
+/// The number of processes that a cell names on a terminal.
 const FEW: usize = 4;
 
 /// Prints all epoll files. `width` is that of the terminal, if there is one.
@@ -137,7 +137,7 @@ fn places(places: &[Place], home: &Table, limit: usize) -> String {
     named.join("; ")
 }
 
-/// What the rows do not tell. `is_narrowed` says whether the caller named processes.
+/// Remarks on the rows. `is_narrowed` says whether the caller named processes.
 pub fn notes(report: &Report, is_narrowed: bool) -> Vec<String> {
     let Searched {
         processes,

@@ -12,7 +12,7 @@ use lsepoll::{demo, human, json, kcmp, man};
 use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 
-/// The exit status of grep(1) if something was found that was not asked for.
+/// Exit status with --stale if an entry is not in place.
 const FOUND: u8 = 1;
 const FAILED: u8 = 2;
 

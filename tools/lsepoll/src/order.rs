@@ -20,6 +20,12 @@ pub enum Answer {
     RightGone,
 }
 
+impl Answer {
+    pub fn is_gone(self) -> bool {
+        matches!(self, Answer::LeftGone | Answer::RightGone)
+    }
+}
+
 impl From<Ordering> for Answer {
     fn from(ordering: Ordering) -> Answer {
         match ordering {
@@ -48,7 +54,7 @@ pub fn sort<T, E>(
     Ok(Vec::new())
 }
 
-/// How many comparisons it takes to find one of so many sorted items.
+/// The number of comparisons that it takes to find one of `len` sorted items.
 pub fn depth(len: usize) -> usize {
     len.checked_ilog2().map_or(0, |depth| depth as usize + 1)
 }

@@ -31,7 +31,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// What the fd refers to, as /proc tells; `None` if it is not open.
+    /// The link in /proc; `None` if the fd is not open.
     pub fn link(&self) -> Option<String> {
         let link = fs::read_link(self.path("fd")).ok()?;
         Some(link.to_string_lossy().into_owned())
@@ -55,8 +55,10 @@ impl Place {
 pub struct Listing {
     /// The files, each with its [`Place::link`].
     pub files: Vec<(Place, String)>,
+    /// The number of files that were closed while they were listed.
+    pub vanished: usize,
     pub processes: usize,
-    /// How many processes the caller may not inspect.
+    /// The number of processes that the caller may not inspect.
     pub not_permitted: usize,
 }
 
@@ -111,7 +113,7 @@ pub fn own_pid() -> Result<Pid, Error> {
     match fs::read_link("/proc/self") {
         Ok(link) if link == Path::new(&pid.to_string()) => Ok(pid),
         Ok(_) => Err(Error::OtherProc),
-        // What procfs shows to a process of an unrelated namespace.
+        // There is no link for a process that is not in the namespace of this /proc.
         Err(_) if Path::new("/proc/version").exists() => Err(Error::OtherProc),
         Err(_) => Err(Error::NoProc),
     }
@@ -155,7 +157,7 @@ pub fn list(own: Pid) -> Result<Listing, Error> {
         if pid == own {
             continue;
         }
-        match list_process(pid, &mut listing.files) {
+        match list_process(pid, &mut listing) {
             Ok(true) => listing.processes += 1,
             Ok(false) => {}
             Err(e) if is_not_permitted(&e) => listing.not_permitted += 1,
@@ -171,7 +173,7 @@ fn is_not_permitted(error: &io::Error) -> bool {
 }
 
 /// Appends the files of a process. Returns whether it is one that can have files.
-fn list_process(pid: Pid, files: &mut Vec<(Place, String)>) -> io::Result<bool> {
+fn list_process(pid: Pid, listing: &mut Listing) -> io::Result<bool> {
     let stat = stat(pid)?;
     if stat.kernel_thread {
         return Ok(false);
@@ -195,21 +197,25 @@ fn list_process(pid: Pid, files: &mut Vec<(Place, String)>) -> io::Result<bool> 
             started: stat.started,
         });
         // A thread may have ended; the others may still have files.
-        files.extend(list_table(&table));
+        let (files, vanished) = list_table(&table);
+        listing.files.extend(files);
+        listing.vanished += vanished;
     }
     Ok(true)
 }
 
-/// The files of an fd table, each with its [`Place::link`].
-pub fn list_table(table: &Rc<Table>) -> Vec<(Place, String)> {
+/// The files of an fd table, each with its [`Place::link`], and how many vanished meanwhile.
+pub fn list_table(table: &Rc<Table>) -> (Vec<(Place, String)>, usize) {
     let fds = numbers(&format!("/proc/{}/fd", table.tid)).unwrap_or_default();
+    let count = fds.len();
     let place = |fd| Place {
         table: table.clone(),
         fd,
     };
-    // A file that is closed meanwhile is none.
     let file = |place: Place| place.link().map(|link| (place, link));
-    fds.into_iter().map(place).filter_map(file).collect()
+    let files: Vec<_> = fds.into_iter().map(place).filter_map(file).collect();
+    let vanished = count - files.len();
+    (files, vanished)
 }
 
 #[cfg(test)]

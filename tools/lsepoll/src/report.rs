@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a search finds.
+//! The result of a search.
 
 use crate::fdinfo::Entry;
 use crate::process::Place;
 
-/// What there is to print.
+/// All that was found.
 pub struct Report {
     pub epolls: Vec<Epoll>,
     pub searched: Searched,
@@ -36,7 +36,7 @@ pub struct Epoll {
 }
 
 impl Epoll {
-    /// How many entries are known not to be in place.
+    /// The number of entries that are known not to be in place.
     pub fn misplaced(&self) -> usize {
         self.rows
             .iter()

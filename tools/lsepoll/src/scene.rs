@@ -154,7 +154,7 @@ pub fn receive_file(socket: Fd) -> io::Result<Fd> {
 /// A process that has set up its files, and keeps them until this is dropped.
 pub struct Actor {
     pub pid: Pid,
-    /// What the setup returned: a pid, mostly that of an actor of its own.
+    /// The result of its setup: a pid, mostly that of an actor of its own.
     pub told: Pid,
 }
 

@@ -16,11 +16,7 @@ use crate::process::{self, Fd, Listing, Pid, Place};
 use crate::progress::Progress;
 use crate::report::{Epoll, Report, Searched};
 use crate::sockets::Sockets;
-use crate::watch::Watch;
-
-/// How often to look for a file before it is said to be nowhere. A file that moves from fd to fd
-/// all the time can escape one look, but hardly all of them.
-const ROUNDS: u32 = 6;
+use crate::watch::{QUIET_ROUNDS, ROUNDS, Watch};
 
 /// Which epoll files to list. Empty lists and `None` do not narrow.
 #[derive(Clone, Default)]
@@ -60,7 +56,10 @@ pub fn search(selection: &Selection, progress: &mut Progress) -> Result<Report, 
         rounds += 1;
         ask_round(&mut watches, &listing, &kinds, progress)?;
         update(&mut watches, Watch::confirm)?;
-        if rounds == ROUNDS || watches.iter().all(|watch| watch.unsettled().is_empty()) {
+        let is_settled = watches.iter().all(|watch| watch.unsettled().is_empty());
+        // Entries that keep changing are not worth more.
+        let is_enough = rounds >= QUIET_ROUNDS && !watches.iter().any(Watch::is_missing_rounds);
+        if is_settled || is_enough || rounds == ROUNDS {
             break;
         }
         listing = process::list(own)?;
@@ -68,7 +67,7 @@ pub fn search(selection: &Selection, progress: &mut Progress) -> Result<Report, 
 
     let mut epolls = Vec::new();
     for watch in watches {
-        epolls.push(watch.finish(rounds)?);
+        epolls.push(watch.finish()?);
     }
     add_addresses(&mut epolls);
     Ok(Report {
@@ -85,7 +84,7 @@ pub fn search(selection: &Selection, progress: &mut Progress) -> Result<Report, 
 
 /// Lists all files, and the places of each epoll file among them.
 fn list_epolls(own: Pid) -> Result<(Listing, Vec<Vec<Place>>), Error> {
-    let mut tries = 0..ROUNDS;
+    let mut tries = 0..QUIET_ROUNDS;
     loop {
         let listing = process::list(own)?;
         let epolls = (listing.files.iter()).filter(|(_, link)| link == EPOLL_LINK);
@@ -182,21 +181,21 @@ fn ask_round(
         misses.extend(watch.look_at(lost, places)?.map(|miss| (index, miss)));
         progress.step();
     }
-    for (index, miss) in misses {
+    for (index, mut miss) in misses {
         let watch = &mut watches[index];
-        let lost = miss.lost();
-        if candidates.is_order_kept(&lost.entry, kinds)? {
-            watch.miss(miss, true);
-            continue;
-        }
-        let compare = |place: &Place| watch.compare(place, &lost.entry);
-        if let Some(places) = candidates.search_all(&lost.entry, kinds, compare)? {
-            if let Some(miss) = watch.look_at(lost, places)? {
-                watch.miss(miss, true);
+        let entry = &miss.entry().clone();
+        if !candidates.is_order_kept(entry, kinds)? {
+            let compare = |place: &Place| watch.compare(place, entry);
+            let Some(places) = candidates.search_all(entry, kinds, compare)? else {
+                watch.give_up(&miss);
+                continue;
+            };
+            match watch.look_at(miss.lost(), places)? {
+                Some(again) => miss = again,
+                None => continue,
             }
-        } else {
-            watch.miss(miss, false);
         }
+        watch.miss(miss, candidates.is_quiet(entry, kinds));
     }
     for watch in watches {
         watch.settle_elsewhere(listing);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! An epoll file that is being looked at.
+//! An epoll file under observation.
 
 use crate::error::Error;
 use crate::fdinfo::{self, Entry};
@@ -12,13 +12,20 @@ use crate::report::{Epoll, Row, State};
 use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
 
-/// How often to list the fd table of a process again before a file is said to be only elsewhere.
-const LISTINGS: u32 = 6;
+/// A file is said to be only elsewhere after so many listings of the fd table of its process that
+/// show no change.
+const LISTINGS: u32 = 10;
+
+/// A file that moves from fd to fd all the time can escape one search, but hardly all of them. It is
+/// said not to be there after so many rounds in which no other file of its kind went,
+pub const QUIET_ROUNDS: u32 = 6;
+/// or so many rounds at all.
+pub const ROUNDS: u32 = 20;
 
 /// About how many lines of fdinfo to read again to confirm rows.
 const CONFIRMED: usize = 30_000;
 
-/// What is at an fd, compared with a target file.
+/// The file at an fd, compared with a target file.
 enum Seen {
     Target(String),
     OtherFile(String),
@@ -35,17 +42,23 @@ pub struct Lost {
 /// An entry whose target file was not found in its process.
 pub struct Miss {
     row: Row,
-    /// How often, for sure, and without anything that contradicts.
-    count: u32,
-    /// Whether all that was listed of the process was still there.
-    is_home_quiet: bool,
+    /// Rounds without a hit, one after the other.
+    rounds: u32,
+    /// Those of them in which no file went that could have been this one.
+    quiet_rounds: u32,
+    /// Whether the last round was one of these.
+    is_quiet: bool,
 }
 
 impl Miss {
-    pub fn lost(&self) -> Lost {
+    pub fn entry(&self) -> &Entry {
+        &self.row.entry
+    }
+
+    pub fn lost(self) -> Lost {
         Lost {
-            entry: self.row.entry.clone(),
-            stale: self.row.stale.clone(),
+            entry: self.row.entry,
+            stale: self.row.stale,
         }
     }
 }
@@ -53,7 +66,7 @@ impl Miss {
 type Key = (Fd, u32);
 
 pub struct Watch {
-    /// Never empty.
+    /// Where it is open. Never empty.
     holders: Vec<Place>,
     entries: Vec<Entry>,
     /// The entries that are settled.
@@ -236,7 +249,7 @@ impl Watch {
     ) -> Result<Option<Miss>, Error> {
         let mut file = self.kinds.name_of_target(&entry);
         let mut places = Vec::new();
-        let mut is_home_quiet = true;
+        let mut is_quiet = true;
         for place in candidates {
             match self.look(&place, &entry)? {
                 Some(Seen::Target(name)) => {
@@ -244,7 +257,7 @@ impl Watch {
                     places.push(place);
                 }
                 Some(Seen::OtherFile(_)) => {}
-                Some(Seen::Closed) | None => is_home_quiet &= !self.is_home(&place),
+                Some(Seen::Closed) | None => is_quiet = false,
             }
         }
         let is_in_place = |place: &Place| self.is_home(place) && place.fd == entry.tfd;
@@ -272,38 +285,62 @@ impl Watch {
         }
         Ok(Some(Miss {
             row,
-            count: 0,
-            is_home_quiet,
+            rounds: 1,
+            quiet_rounds: 0,
+            is_quiet,
         }))
     }
 
-    /// Remembers a miss. `is_sure` says whether the file can only have been missed because it moved
-    /// meanwhile.
-    pub fn miss(&mut self, mut miss: Miss, is_sure: bool) {
+    /// Remembers a miss, and settles it if there were enough. `is_quiet` says whether no file went
+    /// that could have been this one.
+    pub fn miss(&mut self, mut miss: Miss, is_quiet: bool) {
         let key = miss.row.entry.key();
-        miss.count = u32::from(is_sure);
-        miss.is_home_quiet &= is_sure;
+        miss.is_quiet &= is_quiet;
+        miss.quiet_rounds = u32::from(miss.is_quiet);
         if let Some(before) = self.misses.remove(&key) {
             // A file that was somewhere before is not nowhere, but moves.
             if before.row.state == miss.row.state || miss.row.state == State::Elsewhere {
-                miss.count += before.count;
+                miss.rounds += before.rounds;
+                miss.quiet_rounds += before.quiet_rounds;
             }
         }
-        self.misses.insert(key, miss);
+        if miss.quiet_rounds >= QUIET_ROUNDS || miss.rounds >= ROUNDS {
+            self.rows.insert(key, miss.row);
+        } else {
+            self.misses.insert(key, miss);
+        }
     }
 
-    /// Settles entries whose files are elsewhere, unless they may be in their process, too: a file
-    /// that moved from fd to fd may have escaped the listing.
+    /// Forgets the misses of an entry: the search cannot be relied on.
+    pub fn give_up(&mut self, miss: &Miss) {
+        self.misses.remove(&miss.entry().key());
+    }
+
+    /// Whether more rounds will settle a miss.
+    pub fn is_missing_rounds(&self) -> bool {
+        let mut misses = self.misses.values();
+        misses.any(|miss| miss.rounds >= QUIET_ROUNDS)
+    }
+
+    /// Settles entries whose files are elsewhere, unless they may be in their process, too.
     pub fn settle_elsewhere(&mut self, listing: &Listing) {
-        let is_elsewhere = |miss: &Miss| miss.row.state == State::Elsewhere && miss.is_home_quiet;
+        let is_elsewhere = |miss: &Miss| miss.row.state == State::Elsewhere && miss.is_quiet;
         if !self.misses.values().any(is_elsewhere) {
             return;
         }
         let before = (listing.files.iter()).filter(|(place, _)| self.is_home(place));
-        let again = (0..LISTINGS).flat_map(|_| process::list_table(&self.home().table));
         let mut listed: HashMap<(Fd, String), u32> = HashMap::new();
-        for (place, link) in before.cloned().chain(again) {
+        for (place, link) in before.cloned() {
             *listed.entry((place.fd, link)).or_default() += 1;
+        }
+        for _ in 0..LISTINGS {
+            let (files, vanished) = process::list_table(&self.home().table);
+            if vanished > 0 {
+                return;
+            }
+            for (place, link) in files {
+                *listed.entry((place.fd, link)).or_default() += 1;
+            }
         }
         let restless: HashSet<Option<u64>> = (listed.into_iter())
             .filter(|(_, count)| *count != LISTINGS + 1)
@@ -322,14 +359,11 @@ impl Watch {
         }
     }
 
-    pub fn finish(mut self, rounds: u32) -> Result<Epoll, Error> {
+    pub fn finish(mut self) -> Result<Epoll, Error> {
         self.drop_other_holders()?;
         let mut rows = Vec::new();
         for entry in self.entries {
-            let key = entry.key();
-            let missed = self.misses.remove(&key).filter(|miss| miss.count == rounds);
-            let row = self.rows.remove(&key).or(missed.map(|miss| miss.row));
-            rows.push(match row {
+            rows.push(match self.rows.remove(&entry.key()) {
                 // With the events of now.
                 Some(row) => Row { entry, ..row },
                 None => Row {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! How many kcmp(2) calls it takes.
+//! The number of kcmp(2) calls.
 
 use crate::lsepoll::run;
 use crate::tap::{Outcome, contains, same};

@@ -21,8 +21,11 @@ const MOVED: Fd = 61;
 const STALE: Fd = 62;
 const ELSEWHERE: Fd = 63;
 const NOWHERE: Fd = 64;
-/// An entry whose file moves all the time, to MOVING + 100 and back.
-const MOVING: Fd = 65;
+/// Entries whose files move all the time: to fd + 100 and back. That of INHERITED is in the child, too.
+const INHERITED: Fd = 65;
+const MOVING: Fd = 66;
+/// From AWAY + 100 to AWAY + 200 and back.
+const AWAY: Fd = 67;
 /// Files at SHARED_FILES and after it come and go as entries of fd SHARED.
 const SHARED: Fd = 70;
 const SHARED_FILES: Fd = 200;
@@ -31,17 +34,17 @@ const SHARED_COUNT: i32 = 5;
 /// Sets up the entries that stay. Returns the child that has the file of ELSEWHERE.
 fn set_up() -> io::Result<Actor> {
     create()?;
-    for fd in [IN_PLACE, MOVED, STALE, ELSEWHERE, NOWHERE, MOVING] {
+    for fd in IN_PLACE..=AWAY {
         add_eventfd(fd)?;
     }
-    // It has the file of MOVING, too: that is still not elsewhere.
     let child = Actor::start("child", || {
-        for fd in [EPOLL, IN_PLACE, MOVED, STALE, NOWHERE] {
+        for fd in [EPOLL, IN_PLACE, MOVED, STALE, NOWHERE, MOVING, AWAY] {
             scene::close(fd)?;
         }
         Ok(0)
     })?;
     scene::close(ELSEWHERE)?;
+    move_file(AWAY, AWAY + 100)?;
     move_file(MOVED, MOVED + 100)?;
     move_file(STALE, STALE + 100)?;
     scene::place(scene::eventfd()?, STALE)?;
@@ -75,8 +78,10 @@ fn change() -> io::Result<()> {
         }
         is_added[i] = !is_added[i];
 
-        move_file(MOVING, MOVING + 100)?;
-        move_file(MOVING + 100, MOVING)?;
+        for from in [INHERITED, MOVING, AWAY + 100] {
+            move_file(from, from + 100)?;
+            move_file(from + 100, from)?;
+        }
         events ^= libc::EPOLLOUT as u32;
         scene::epoll_ctl(
             EPOLL,
@@ -112,11 +117,17 @@ fn check(entry: &Value, pid: Pid, child: Pid) -> Result<bool, Box<dyn Error>> {
         ELSEWHERE => same(found, ("elsewhere", false, at(child, tfd)))?,
         NOWHERE => same(found, ("nowhere", false, None))?,
         _ if state == "unsettled" => return Ok(false),
-        MOVING => {
+        INHERITED | MOVING => {
             let is_in_place = state == "in place";
             let state = if is_in_place { "in place" } else { "moved" };
             let fd = if is_in_place { tfd } else { tfd + 100 };
             same(found, (state, false, at(pid, fd)))?;
+        }
+        AWAY => {
+            // It may be seen at both.
+            let is_far = found.2 == at(pid, tfd + 200);
+            let fd = if is_far { tfd + 200 } else { tfd + 100 };
+            same(found, ("moved", false, at(pid, fd)))?;
         }
         SHARED => {
             // The data is the fd of the file.
@@ -173,7 +184,7 @@ pub fn changes() -> Outcome {
             .filter_map(|entry| entry["tfd"].as_i64())
             .collect();
         stay.retain(|tfd| *tfd != i64::from(SHARED));
-        same(stay, (IN_PLACE..=MOVING).map(i64::from).collect())?;
+        same(stay, (IN_PLACE..=AWAY).map(i64::from).collect())?;
         runs += 1;
     }
     println!("# {runs} runs, {settled} entries settled, {unsettled} unsettled");

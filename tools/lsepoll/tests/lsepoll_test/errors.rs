@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What stands in the way, and what lsepoll says of it.
+//! Errors, and the messages for them.
 
 use crate::lsepoll::{Ran, command, program, run, run_as};
 use crate::schema;
@@ -89,7 +89,7 @@ fn run_without(
     }
 }
 
-/// Runs lsepoll on a kernel that has not what it needs.
+/// lsepoll on a kernel without the calls that it needs.
 pub fn unsupported_kernel() -> Outcome {
     match kcmp::probe(process::own_pid()?) {
         Err(e) => run(&[])?.fails_with(&format!("lsepoll: {e}\n")),
@@ -295,7 +295,6 @@ pub fn closed_output() -> Outcome {
     let mut piped = command(&program(), &[&pid]);
     // SAFETY: No memory is involved.
     unsafe { piped.pre_exec(move || cvt(libc::dup2(writer, 1))) };
-    // What is captured is replaced just before exec.
     let ran = run_as(piped);
     scene::close(writer)?;
     ran?.quiet()?;

@@ -16,7 +16,7 @@ pub fn program() -> PathBuf {
     }
 }
 
-/// What lsepoll has printed, and its exit status.
+/// Output and exit status.
 #[derive(Debug)]
 pub struct Ran {
     pub out: String,

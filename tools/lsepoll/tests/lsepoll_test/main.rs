@@ -18,7 +18,7 @@ use ::lsepoll::{kcmp, process};
 use std::process::ExitCode;
 use tap::Test;
 
-/// What there is to test on a kernel without kcmp(2) or epoll(7).
+/// The tests on a kernel without kcmp(2) or epoll(7).
 const UNSUPPORTED: &[(&str, Test)] = &[("unsupported_kernel", errors::unsupported_kernel)];
 
 const TESTS: &[(&str, Test)] = &[

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What lsepoll prints, and which exit status it has.
+//! Output and exit status of lsepoll.
 
 use crate::lsepoll::{command, lines, program, run};
 use crate::schema;
@@ -69,7 +69,7 @@ pub fn json() -> Outcome {
     }
 }
 
-/// How many headings and rows there are.
+/// The number of headings.
 fn headings(out: &str) -> usize {
     out.lines().filter(|line| line.starts_with("pid ")).count()
 }
