@@ -7,12 +7,9 @@ use crate::fdinfo::Entry;
 use crate::kcmp::{self, ask};
 use crate::name::{self, Kinds};
 use crate::order::{self, Answer};
-use crate::process::{Listing, Place};
+use crate::process::{Listing, Pid, Place};
 use crate::progress::Progress;
-use std::collections::HashMap;
-
-/// The number of comparisons to spend in a round on not having to rely on an order.
-const PATIENCE: usize = 100_000;
+use std::collections::{HashMap, HashSet};
 
 /// The files with the same inode: many, if they are eventfds for example. `None` stands for files
 /// of which the inode is not known.
@@ -20,18 +17,19 @@ type Inode = Option<u64>;
 
 pub struct Candidates {
     groups: HashMap<Inode, Group>,
-    /// Whether files vanished before they could be put into a group.
-    is_incomplete: bool,
+    /// The fd tables in which files were closed since they were listed.
+    restless: HashSet<Pid>,
 }
 
+#[derive(Default)]
 struct Group {
-    places: Vec<Place>,
+    /// By fd table.
+    places: HashMap<Pid, Vec<Place>>,
+    len: usize,
     /// In the order of kcmp(2), if that pays.
     sorted: Option<Vec<Vec<Place>>>,
     /// Whether the order was found to be right after the search.
     is_kept: Option<bool>,
-    /// Whether files were closed since they were listed.
-    is_disturbed: bool,
 }
 
 impl Candidates {
@@ -47,7 +45,7 @@ impl Candidates {
             *wanted.entry(inode).or_default() += 1;
         }
 
-        let mut groups: HashMap<Inode, Vec<Place>> = HashMap::new();
+        let mut groups: HashMap<Inode, Group> = HashMap::new();
         for (place, link) in &listing.files {
             let inode = match name::inode_in_link(link) {
                 Some(inode) => Some(inode),
@@ -60,25 +58,14 @@ impl Candidates {
             }
         }
 
-        let mut candidates = Candidates {
-            groups: HashMap::new(),
-            is_incomplete: listing.vanished > 0,
-        };
-        for (inode, places) in groups {
+        let mut restless = listing.restless.clone();
+        for (inode, group) in &mut groups {
             // For a few entries, it takes fewer calls to compare them with all files.
-            let is_sorting_worth_it = wanted[&inode] > order::depth(places.len());
-            let mut group = Group {
-                places,
-                sorted: None,
-                is_kept: None,
-                is_disturbed: false,
-            };
-            if is_sorting_worth_it {
-                group.sort(progress)?;
+            if wanted[inode] > order::depth(group.len) {
+                group.sort(&mut restless, progress)?;
             }
-            candidates.groups.insert(inode, group);
         }
-        Ok(candidates)
+        Ok(Candidates { groups, restless })
     }
 
     /// The places where the target file of an entry may be open. `compare` compares it with a file.
@@ -93,36 +80,57 @@ impl Candidates {
             let Some(group) = self.groups.get_mut(&inode) else {
                 continue;
             };
+            let mut compare = |place: &Place| watching(&mut self.restless, place, &mut compare);
             if let Some(sorted) = &mut group.sorted {
-                let equal = order::search(sorted, |place| {
-                    let answer = compare(place)?;
-                    group.is_disturbed |= answer.is_gone();
-                    Ok(answer)
-                })?;
+                let equal = order::search(sorted, compare)?;
                 found.extend(equal.into_iter().flatten().cloned());
-            } else {
-                group.scan(&mut found, &mut compare)?;
+                continue;
+            }
+            for place in group.of_table(None) {
+                if compare(place)? == Answer::Equal {
+                    found.push(place.clone());
+                }
             }
         }
         Ok(found)
     }
 
-    /// Whether all files were still open that could be the target of an entry.
-    pub fn is_quiet(&self, entry: &Entry, kinds: &Kinds) -> bool {
-        let mut groups = inodes(entry, kinds).filter_map(|inode| self.groups.get(&inode));
-        !self.is_incomplete && !groups.any(|group| group.is_disturbed)
+    /// Whether the target file of an entry is open at one of the listed places, by comparing it with
+    /// each file; in one fd table only if there is a `table`.
+    pub fn is_anywhere(
+        &mut self,
+        entry: &Entry,
+        table: Option<Pid>,
+        kinds: &Kinds,
+        mut compare: impl FnMut(&Place) -> Result<Answer, Error>,
+    ) -> Result<bool, Error> {
+        for inode in inodes(entry, kinds) {
+            let group = self.groups.get(&inode);
+            for place in group.into_iter().flat_map(|group| group.of_table(table)) {
+                if watching(&mut self.restless, place, &mut compare)? == Answer::Equal {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
     }
 
-    /// Whether it takes too long to compare entries with all files, again.
-    pub fn are_too_many<'a>(
-        &self,
-        entries: impl Iterator<Item = &'a Entry>,
-        kinds: &Kinds,
-    ) -> bool {
-        let groups = entries
-            .flat_map(|entry| inodes(entry, kinds))
-            .filter_map(|inode| self.groups.get(&inode));
-        groups.map(|group| group.places.len()).sum::<usize>() > PATIENCE
+    /// The most comparisons that [`Candidates::is_anywhere`] makes.
+    pub fn count(&self, entry: &Entry, table: Option<Pid>, kinds: &Kinds) -> usize {
+        let groups = inodes(entry, kinds).filter_map(|inode| self.groups.get(&inode));
+        let counts = groups.map(|group| match table {
+            None => group.len,
+            Some(tid) => group.places.get(&tid).map_or(0, Vec::len),
+        });
+        counts.sum()
+    }
+
+    /// Whether all files stayed that were listed; in one fd table only if there is a `table`.
+    pub fn is_quiet(&self, table: Option<Pid>) -> bool {
+        match table {
+            None => self.restless.is_empty(),
+            Some(tid) => !self.restless.contains(&tid),
+        }
     }
 
     /// Whether a file that [`Candidates::search`] has not found at a place was not there: the order
@@ -144,53 +152,52 @@ impl Candidates {
         }
         Ok(true)
     }
-
-    /// Like [`Candidates::search`], without the help of an order.
-    pub fn search_all(
-        &mut self,
-        entry: &Entry,
-        kinds: &Kinds,
-        mut compare: impl FnMut(&Place) -> Result<Answer, Error>,
-    ) -> Result<Vec<Place>, Error> {
-        let mut found = Vec::new();
-        for inode in inodes(entry, kinds) {
-            if let Some(group) = self.groups.get_mut(&inode) {
-                group.scan(&mut found, &mut compare)?;
-            }
-        }
-        Ok(found)
-    }
 }
 
 impl Group {
-    fn sort(&mut self, progress: &mut Progress) -> Result<(), Error> {
-        let steps = self.places.len() * order::depth(self.places.len());
-        progress.begin("sorting files", steps);
-        let sorted = order::sort(self.places.iter().cloned(), |a, b| {
+    fn push(&mut self, place: Place) {
+        self.places.entry(place.table.tid).or_default().push(place);
+        self.len += 1;
+    }
+
+    /// The places in one fd table, or in all.
+    fn of_table(&self, table: Option<Pid>) -> impl Iterator<Item = &Place> {
+        let is_wanted = move |tid: &Pid| table.is_none_or(|table| table == *tid);
+        (self.places.iter()).flat_map(move |(tid, places)| match is_wanted(tid) {
+            true => &places[..],
+            false => &[],
+        })
+    }
+
+    fn sort(&mut self, restless: &mut HashSet<Pid>, progress: &mut Progress) -> Result<(), Error> {
+        progress.begin("sorting files", self.len * order::depth(self.len));
+        let places: Vec<_> = self.of_table(None).cloned().collect();
+        let sorted = order::sort(places, |a, b| {
             progress.step();
             let answer = compare(a, b)?;
-            self.is_disturbed |= answer.is_gone();
+            match answer {
+                Answer::LeftGone => restless.insert(a.table.tid),
+                Answer::RightGone => restless.insert(b.table.tid),
+                _ => false,
+            };
             Ok(answer)
         });
         self.sorted = Some(sorted?);
         Ok(())
     }
+}
 
-    /// Appends the places that compare equal.
-    fn scan(
-        &mut self,
-        found: &mut Vec<Place>,
-        compare: &mut impl FnMut(&Place) -> Result<Answer, Error>,
-    ) -> Result<(), Error> {
-        for place in &self.places {
-            let answer = compare(place)?;
-            self.is_disturbed |= answer.is_gone();
-            if answer == Answer::Equal {
-                found.push(place.clone());
-            }
-        }
-        Ok(())
+/// Compares a file, and remembers its table if it is gone.
+fn watching(
+    restless: &mut HashSet<Pid>,
+    place: &Place,
+    compare: &mut impl FnMut(&Place) -> Result<Answer, Error>,
+) -> Result<Answer, Error> {
+    let answer = compare(place)?;
+    if answer == Answer::LeftGone {
+        restless.insert(place.table.tid);
     }
+    Ok(answer)
 }
 
 /// The groups that an entry may be in.
@@ -285,13 +292,23 @@ mod tests {
         assert!(!candidates.is_order_kept(&entries[0], &kinds).unwrap());
 
         // Then there is another way.
-        let target = &listing.files[5].0;
-        let found = candidates.search_all(&entries[0], &kinds, |place| compare(place, target));
-        let fds: Vec<_> = found.unwrap().iter().map(|place| place.fd).collect();
-        assert_eq!(fds, [target.fd]);
-        assert!(!candidates.are_too_many(entries.iter(), &kinds));
-        let many = entries.iter().cycle().take(PATIENCE);
-        assert!(candidates.are_too_many(many, &kinds));
+        let (entry, target) = (&entries[0], &listing.files[5].0);
+        let mut is_in = |table| {
+            let compare = |place: &Place| compare(place, target);
+            candidates
+                .is_anywhere(entry, table, &kinds, compare)
+                .unwrap()
+        };
+        assert!(is_in(None));
+        assert!(is_in(Some(target.table.tid)));
+        assert!(!is_in(Some(target.table.tid + 1)));
+        assert_eq!(candidates.count(entry, None, &kinds), 20);
+        assert_eq!(candidates.count(entry, Some(target.table.tid), &kinds), 20);
+        assert_eq!(
+            candidates.count(entry, Some(target.table.tid + 1), &kinds),
+            0
+        );
+        assert!(candidates.is_quiet(None));
     }
 
     #[test]

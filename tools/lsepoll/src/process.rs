@@ -4,6 +4,7 @@
 
 use crate::error::Error;
 use crate::kcmp;
+use std::collections::HashSet;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::Path;
@@ -59,8 +60,8 @@ impl Place {
 pub struct Listing {
     /// The files, each with its [`Place::link`].
     pub files: Vec<(Place, String)>,
-    /// The number of files that were closed while they were listed.
-    pub vanished: usize,
+    /// The fd tables in which files were closed while they were listed.
+    pub restless: HashSet<Pid>,
     pub processes: usize,
     /// The number of processes that the caller may not inspect.
     pub not_permitted: usize,
@@ -196,9 +197,11 @@ fn list_process(pid: Pid, listing: &mut Listing) -> io::Result<bool> {
             started: stat.started,
         });
         match list_table(&table) {
-            Ok((files, vanished)) => {
+            Ok((files, is_restless)) => {
                 listing.files.extend(files);
-                listing.vanished += vanished;
+                if is_restless {
+                    listing.restless.insert(tid);
+                }
             }
             Err(e) if is_not_permitted(&e) => return Err(e),
             // A thread has ended; the others may still have files.
@@ -208,10 +211,10 @@ fn list_process(pid: Pid, listing: &mut Listing) -> io::Result<bool> {
     Ok(true)
 }
 
-/// The files of an fd table, each with its [`Place::link`], and how many vanished meanwhile.
-pub fn list_table(table: &Rc<Table>) -> io::Result<(Vec<(Place, String)>, usize)> {
+/// The files of an fd table, each with its [`Place::link`], and whether one was closed meanwhile.
+pub fn list_table(table: &Rc<Table>) -> io::Result<(Vec<(Place, String)>, bool)> {
     let mut files = Vec::new();
-    let mut vanished = 0;
+    let mut is_restless = false;
     for fd in numbers(&format!("/proc/{}/fd", table.tid))? {
         let place = Place {
             table: table.clone(),
@@ -221,10 +224,10 @@ pub fn list_table(table: &Rc<Table>) -> io::Result<(Vec<(Place, String)>, usize)
             Ok(link) => files.push((place, link)),
             // A process in a user namespace may list the fds of others, but not their files.
             Err(e) if is_not_permitted(&e) => return Err(e),
-            Err(_) => vanished += 1,
+            Err(_) => is_restless = true,
         }
     }
-    Ok((files, vanished))
+    Ok((files, is_restless))
 }
 
 #[cfg(test)]

@@ -18,6 +18,9 @@ use crate::report::{Epoll, Report, Searched};
 use crate::sockets::Sockets;
 use crate::watch::{QUIET_ROUNDS, ROUNDS, Watch};
 
+/// The number of comparisons to spend in a round on misses.
+const PATIENCE: usize = 100_000;
+
 /// Which epoll files to list. Empty lists and `None` do not narrow.
 #[derive(Clone, Default)]
 pub struct Selection {
@@ -181,24 +184,23 @@ fn ask_round(
         misses.extend(watch.look_at(lost, places)?.map(|miss| (index, miss)));
         progress.step();
     }
-    let entries = misses.iter().map(|(_, miss)| miss.entry());
-    let are_too_many = candidates.are_too_many(entries, kinds);
-    for (index, mut miss) in misses {
+    // An order may look right while files were replaced. Rely on it only for many entries.
+    let counts = (misses.iter())
+        .map(|(index, miss)| candidates.count(miss.entry(), watches[*index].scope(miss), kinds));
+    let is_comparing = counts.sum::<usize>() <= PATIENCE;
+    for (index, miss) in misses {
         let watch = &mut watches[index];
-        let entry = &miss.entry().clone();
-        if are_too_many && !candidates.is_order_kept(entry, kinds)? {
-            watch.give_up(&miss);
-            continue;
-        }
-        if !are_too_many {
+        let (entry, scope) = (miss.entry(), watch.scope(&miss));
+        let is_missed = if is_comparing {
             let compare = |place: &Place| watch.compare(place, entry);
-            let places = candidates.search_all(entry, kinds, compare)?;
-            match watch.look_at(miss.lost(), places)? {
-                Some(again) => miss = again,
-                None => continue,
-            }
+            !candidates.is_anywhere(entry, scope, kinds, compare)?
+        } else {
+            candidates.is_order_kept(entry, kinds)?
+        };
+        // Otherwise it is asked for again.
+        if is_missed {
+            watch.miss(miss, candidates.is_quiet(scope));
         }
-        watch.miss(miss, candidates.is_quiet(entry, kinds));
     }
     for watch in watches {
         watch.settle_elsewhere(listing);

@@ -7,7 +7,7 @@ use crate::fdinfo::{self, Entry};
 use crate::kcmp::{self, ask};
 use crate::name::{self, Kinds};
 use crate::order::Answer;
-use crate::process::{self, Fd, Listing, Place};
+use crate::process::{self, Fd, Listing, Pid, Place};
 use crate::report::{Epoll, Row, State};
 use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
@@ -37,12 +37,14 @@ pub struct Lost {
     pub entry: Entry,
     /// The name of the file to which it refers.
     stale: Option<String>,
+    /// The miss of the round before.
+    before: Option<Miss>,
 }
 
 /// An entry whose target file was not found in its process.
 pub struct Miss {
     row: Row,
-    /// Rounds without a hit, one after the other.
+    /// Rounds with a miss, one after the other.
     rounds: u32,
     /// Those of them in which no file went that could have been this one.
     quiet_rounds: u32,
@@ -53,13 +55,6 @@ pub struct Miss {
 impl Miss {
     pub fn entry(&self) -> &Entry {
         &self.row.entry
-    }
-
-    pub fn lost(self) -> Lost {
-        Lost {
-            entry: self.row.entry,
-            stale: self.row.stale,
-        }
     }
 }
 
@@ -73,6 +68,7 @@ pub struct Watch {
     rows: HashMap<Key, Row>,
     /// Those of them to look at again: /proc does not tell one target file from another.
     unconfirmed: Vec<Key>,
+    /// Those that were missed in the last round.
     misses: HashMap<Key, Miss>,
     kinds: Kinds,
 }
@@ -213,6 +209,7 @@ impl Watch {
 
     /// Looks at the fd of an entry. Returns the entry if its file is not there.
     pub fn look_in_place(&mut self, entry: Entry) -> Result<Option<Lost>, Error> {
+        let before = self.misses.remove(&entry.key());
         let place = self.home().sibling(entry.tfd);
         let stale = match self.look(&place, &entry)? {
             None => return Ok(None),
@@ -230,7 +227,11 @@ impl Watch {
                 return Ok(None);
             }
         };
-        Ok(Some(Lost { entry, stale }))
+        Ok(Some(Lost {
+            entry,
+            stale,
+            before,
+        }))
     }
 
     /// Compares a file with the target file of an entry, for a search.
@@ -244,12 +245,16 @@ impl Watch {
     /// Looks for the target file of an entry at some places.
     pub fn look_at(
         &mut self,
-        Lost { entry, stale }: Lost,
+        Lost {
+            entry,
+            stale,
+            before,
+        }: Lost,
         candidates: Vec<Place>,
     ) -> Result<Option<Miss>, Error> {
         let mut file = self.kinds.name_of_target(&entry);
         let mut places = Vec::new();
-        let mut is_quiet = true;
+        let (mut is_quiet, mut is_home_quiet) = (true, true);
         for place in candidates {
             match self.look(&place, &entry)? {
                 Some(Seen::Target(name)) => {
@@ -257,7 +262,10 @@ impl Watch {
                     places.push(place);
                 }
                 Some(Seen::OtherFile(_)) => {}
-                Some(Seen::Closed) | None => is_quiet = false,
+                Some(Seen::Closed) | None => {
+                    is_quiet = false;
+                    is_home_quiet &= !self.is_home(&place);
+                }
             }
         }
         let is_in_place = |place: &Place| self.is_home(place) && place.fd == entry.tfd;
@@ -283,12 +291,23 @@ impl Watch {
             self.settle(row);
             return Ok(None);
         }
+        // A file that was somewhere before is not nowhere, but moves.
+        let before = before.filter(|before| before.row.state == state || state == State::Elsewhere);
+        let (rounds, quiet_rounds) = before.map_or((0, 0), |m| (m.rounds, m.quiet_rounds));
         Ok(Some(Miss {
             row,
-            rounds: 1,
-            quiet_rounds: 0,
-            is_quiet,
+            rounds: rounds + 1,
+            quiet_rounds,
+            is_quiet: match state {
+                State::Elsewhere => is_home_quiet,
+                _ => is_quiet,
+            },
         }))
+    }
+
+    /// The fd table in which the file was missed; `None` for all.
+    pub fn scope(&self, miss: &Miss) -> Option<Pid> {
+        (miss.row.state == State::Elsewhere).then_some(self.home().table.tid)
     }
 
     /// Remembers a miss, and settles it if there were enough. `is_quiet` says whether no file went
@@ -296,24 +315,12 @@ impl Watch {
     pub fn miss(&mut self, mut miss: Miss, is_quiet: bool) {
         let key = miss.row.entry.key();
         miss.is_quiet &= is_quiet;
-        miss.quiet_rounds = u32::from(miss.is_quiet);
-        if let Some(before) = self.misses.remove(&key) {
-            // A file that was somewhere before is not nowhere, but moves.
-            if before.row.state == miss.row.state || miss.row.state == State::Elsewhere {
-                miss.rounds += before.rounds;
-                miss.quiet_rounds += before.quiet_rounds;
-            }
-        }
+        miss.quiet_rounds += u32::from(miss.is_quiet);
         if miss.quiet_rounds >= QUIET_ROUNDS || miss.rounds >= ROUNDS {
             self.rows.insert(key, miss.row);
         } else {
             self.misses.insert(key, miss);
         }
-    }
-
-    /// Forgets the misses of an entry: the search cannot be relied on.
-    pub fn give_up(&mut self, miss: &Miss) {
-        self.misses.remove(&miss.entry().key());
     }
 
     /// Whether more rounds will settle a miss.
@@ -334,7 +341,7 @@ impl Watch {
             *listed.entry((place.fd, link)).or_default() += 1;
         }
         for _ in 0..LISTINGS {
-            let Ok((files, 0)) = process::list_table(&self.home().table) else {
+            let Ok((files, false)) = process::list_table(&self.home().table) else {
                 return;
             };
             for (place, link) in files {
