@@ -11,8 +11,8 @@ use crate::process::{Listing, Place};
 use crate::progress::Progress;
 use std::collections::HashMap;
 
-/// The number of comparisons to spend on files that cannot be kept in order.
-const PATIENCE: usize = 200_000;
+/// The number of comparisons to spend in a round on not having to rely on an order.
+const PATIENCE: usize = 100_000;
 
 /// The files with the same inode: many, if they are eventfds for example. `None` stands for files
 /// of which the inode is not known.
@@ -20,7 +20,6 @@ type Inode = Option<u64>;
 
 pub struct Candidates {
     groups: HashMap<Inode, Group>,
-    patience: usize,
     /// Whether files vanished before they could be put into a group.
     is_incomplete: bool,
 }
@@ -63,7 +62,6 @@ impl Candidates {
 
         let mut candidates = Candidates {
             groups: HashMap::new(),
-            patience: PATIENCE,
             is_incomplete: listing.vanished > 0,
         };
         for (inode, places) in groups {
@@ -115,6 +113,18 @@ impl Candidates {
         !self.is_incomplete && !groups.any(|group| group.is_disturbed)
     }
 
+    /// Whether it takes too long to compare entries with all files, again.
+    pub fn are_too_many<'a>(
+        &self,
+        entries: impl Iterator<Item = &'a Entry>,
+        kinds: &Kinds,
+    ) -> bool {
+        let groups = entries
+            .flat_map(|entry| inodes(entry, kinds))
+            .filter_map(|inode| self.groups.get(&inode));
+        groups.map(|group| group.places.len()).sum::<usize>() > PATIENCE
+    }
+
     /// Whether a file that [`Candidates::search`] has not found at a place was not there: the order
     /// must still be right. Files that were closed and opened meanwhile are not in order.
     pub fn is_order_kept(&mut self, entry: &Entry, kinds: &Kinds) -> Result<bool, Error> {
@@ -135,26 +145,20 @@ impl Candidates {
         Ok(true)
     }
 
-    /// Like [`Candidates::search`], without the help of an order. Returns `None` if this would take
-    /// too long.
+    /// Like [`Candidates::search`], without the help of an order.
     pub fn search_all(
         &mut self,
         entry: &Entry,
         kinds: &Kinds,
         mut compare: impl FnMut(&Place) -> Result<Answer, Error>,
-    ) -> Result<Option<Vec<Place>>, Error> {
+    ) -> Result<Vec<Place>, Error> {
         let mut found = Vec::new();
         for inode in inodes(entry, kinds) {
-            let Some(group) = self.groups.get_mut(&inode) else {
-                continue;
-            };
-            let Some(patience) = self.patience.checked_sub(group.places.len()) else {
-                return Ok(None);
-            };
-            self.patience = patience;
-            group.scan(&mut found, &mut compare)?;
+            if let Some(group) = self.groups.get_mut(&inode) {
+                group.scan(&mut found, &mut compare)?;
+            }
         }
-        Ok(Some(found))
+        Ok(found)
     }
 }
 
@@ -280,16 +284,14 @@ mod tests {
         scene::dup2(free, b).unwrap();
         assert!(!candidates.is_order_kept(&entries[0], &kinds).unwrap());
 
-        // Then each file is compared, if there are not too many.
-        let all = |candidates: &mut Candidates| {
-            let compare = |place: &Place| compare(place, &listing.files[5].0);
-            candidates.search_all(&entries[0], &kinds, compare).unwrap()
-        };
-        let found = all(&mut candidates).unwrap();
-        let fds: Vec<_> = found.iter().map(|place| place.fd).collect();
-        assert_eq!(fds, [listing.files[5].0.fd]);
-        candidates.patience = 19;
-        assert!(all(&mut candidates).is_none());
+        // Then there is another way.
+        let target = &listing.files[5].0;
+        let found = candidates.search_all(&entries[0], &kinds, |place| compare(place, target));
+        let fds: Vec<_> = found.unwrap().iter().map(|place| place.fd).collect();
+        assert_eq!(fds, [target.fd]);
+        assert!(!candidates.are_too_many(entries.iter(), &kinds));
+        let many = entries.iter().cycle().take(PATIENCE);
+        assert!(candidates.are_too_many(many, &kinds));
     }
 
     #[test]

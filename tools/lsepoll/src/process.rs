@@ -33,8 +33,12 @@ pub struct Place {
 impl Place {
     /// The link in /proc; `None` if the fd is not open.
     pub fn link(&self) -> Option<String> {
-        let link = fs::read_link(self.path("fd")).ok()?;
-        Some(link.to_string_lossy().into_owned())
+        self.read_link().ok()
+    }
+
+    fn read_link(&self) -> io::Result<String> {
+        let link = fs::read_link(self.path("fd"))?;
+        Ok(link.to_string_lossy().into_owned())
     }
 
     pub fn path(&self, directory: &str) -> String {
@@ -97,12 +101,8 @@ fn stat(pid: Pid) -> io::Result<Stat> {
 fn numbers(directory: &str) -> io::Result<Vec<i32>> {
     let mut numbers = Vec::new();
     for entry in fs::read_dir(directory)? {
-        numbers.extend(
-            entry?
-                .file_name()
-                .to_str()
-                .and_then(|n| n.parse::<i32>().ok()),
-        );
+        let name = entry?.file_name();
+        numbers.extend(name.to_str().and_then(|name| name.parse::<i32>().ok()));
     }
     Ok(numbers)
 }
@@ -128,7 +128,7 @@ pub fn is_proc_hidden() -> bool {
 pub fn process_of(pid: Pid) -> Result<Pid, Error> {
     let status = match fs::read(format!("/proc/{pid}/status")) {
         Ok(status) => status,
-        Err(e) if e.kind() == ErrorKind::PermissionDenied => return Err(Error::HiddenProcess(pid)),
+        Err(e) if is_not_permitted(&e) => return Err(Error::HiddenProcess(pid)),
         Err(_) if is_alive(pid) => return Err(Error::HiddenProcess(pid)),
         Err(_) => return Err(Error::NoProcess(pid)),
     };
@@ -136,8 +136,8 @@ pub fn process_of(pid: Pid) -> Result<Pid, Error> {
         .lines()
         .find_map(|line| line.strip_prefix("Tgid:")?.trim().parse().ok())
         .ok_or(Error::NoProcess(pid))?;
-    match fs::read_dir(format!("/proc/{process}/fd")) {
-        Err(e) if e.kind() == ErrorKind::PermissionDenied => Err(Error::NotPermitted(pid)),
+    match list_process(process, &mut Listing::default()) {
+        Err(e) if is_not_permitted(&e) => Err(Error::NotPermitted(pid)),
         Err(_) => Err(Error::NoProcess(pid)),
         Ok(_) => Ok(process),
     }
@@ -178,7 +178,6 @@ fn list_process(pid: Pid, listing: &mut Listing) -> io::Result<bool> {
     if stat.kernel_thread {
         return Ok(false);
     }
-    fs::read_dir(format!("/proc/{pid}/fd"))?;
     let mut tids = vec![pid];
     if stat.threads > 1 {
         for tid in numbers(&format!("/proc/{pid}/task"))? {
@@ -196,26 +195,36 @@ fn list_process(pid: Pid, listing: &mut Listing) -> io::Result<bool> {
             comm: stat.comm.clone(),
             started: stat.started,
         });
-        // A thread may have ended; the others may still have files.
-        let (files, vanished) = list_table(&table);
-        listing.files.extend(files);
-        listing.vanished += vanished;
+        match list_table(&table) {
+            Ok((files, vanished)) => {
+                listing.files.extend(files);
+                listing.vanished += vanished;
+            }
+            Err(e) if is_not_permitted(&e) => return Err(e),
+            // A thread has ended; the others may still have files.
+            Err(_) => {}
+        }
     }
     Ok(true)
 }
 
 /// The files of an fd table, each with its [`Place::link`], and how many vanished meanwhile.
-pub fn list_table(table: &Rc<Table>) -> (Vec<(Place, String)>, usize) {
-    let fds = numbers(&format!("/proc/{}/fd", table.tid)).unwrap_or_default();
-    let count = fds.len();
-    let place = |fd| Place {
-        table: table.clone(),
-        fd,
-    };
-    let file = |place: Place| place.link().map(|link| (place, link));
-    let files: Vec<_> = fds.into_iter().map(place).filter_map(file).collect();
-    let vanished = count - files.len();
-    (files, vanished)
+pub fn list_table(table: &Rc<Table>) -> io::Result<(Vec<(Place, String)>, usize)> {
+    let mut files = Vec::new();
+    let mut vanished = 0;
+    for fd in numbers(&format!("/proc/{}/fd", table.tid))? {
+        let place = Place {
+            table: table.clone(),
+            fd,
+        };
+        match place.read_link() {
+            Ok(link) => files.push((place, link)),
+            // A process in a user namespace may list the fds of others, but not their files.
+            Err(e) if is_not_permitted(&e) => return Err(e),
+            Err(_) => vanished += 1,
+        }
+    }
+    Ok((files, vanished))
 }
 
 #[cfg(test)]

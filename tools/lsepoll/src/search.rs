@@ -181,15 +181,18 @@ fn ask_round(
         misses.extend(watch.look_at(lost, places)?.map(|miss| (index, miss)));
         progress.step();
     }
+    let entries = misses.iter().map(|(_, miss)| miss.entry());
+    let are_too_many = candidates.are_too_many(entries, kinds);
     for (index, mut miss) in misses {
         let watch = &mut watches[index];
         let entry = &miss.entry().clone();
-        if !candidates.is_order_kept(entry, kinds)? {
+        if are_too_many && !candidates.is_order_kept(entry, kinds)? {
+            watch.give_up(&miss);
+            continue;
+        }
+        if !are_too_many {
             let compare = |place: &Place| watch.compare(place, entry);
-            let Some(places) = candidates.search_all(entry, kinds, compare)? else {
-                watch.give_up(&miss);
-                continue;
-            };
+            let places = candidates.search_all(entry, kinds, compare)?;
             match watch.look_at(miss.lost(), places)? {
                 Some(again) => miss = again,
                 None => continue,

@@ -334,10 +334,9 @@ impl Watch {
             *listed.entry((place.fd, link)).or_default() += 1;
         }
         for _ in 0..LISTINGS {
-            let (files, vanished) = process::list_table(&self.home().table);
-            if vanished > 0 {
+            let Ok((files, 0)) = process::list_table(&self.home().table) else {
                 return;
-            }
+            };
             for (place, link) in files {
                 *listed.entry((place.fd, link)).or_default() += 1;
             }

@@ -20,7 +20,8 @@ fn count(pid: &str) -> Result<(u64, String), Box<dyn Error>> {
     Ok((calls.parse()?, ran.out))
 }
 
-/// Entries of files of one kind: in place, then each moved to the fd of the one before it.
+/// Entries of files of one kind: in place, then each moved to the fd of the one before it, then each
+/// in a child only.
 ///
 /// `LSEPOLL_TEST_ENTRIES` says how many, for a slow machine.
 pub fn calls() -> Outcome {
@@ -74,11 +75,28 @@ pub fn calls() -> Outcome {
         }
     }
 
-    println!("# {entries} entries in place: {in_place} calls, moved: {moved} calls");
+    drop(way);
+
+    let way = Actor::start("way", || {
+        fill()?;
+        let child = Actor::start("child", || scene::close(EPOLL).map(|()| 0))?;
+        fds.clone().try_for_each(scene::close)?;
+        Ok(child.leave())
+    })?;
+    let (elsewhere, out) = count(&way.pid.to_string())?;
+    let rows = out
+        .lines()
+        .filter(|line| line.contains("  elsewhere  [eventfd") && line.contains("(child) fd "));
+    same(rows.count(), entries as usize)?;
+
+    println!(
+        "# {entries} entries: {in_place} calls in place, {moved} moved, {elsewhere} elsewhere"
+    );
     // One for each entry, and two to confirm it. A few are for processes that happen to run.
     let entries = entries as u64;
     same(in_place < 3 * entries + 1000, true)?;
     // The same, to sort, to search, and one for each that was found.
     let limit = 350_000 * entries / 10_000;
-    same(moved < limit, true)
+    same(moved < limit, true)?;
+    same(elsewhere < limit, true)
 }

@@ -5,7 +5,7 @@
 use crate::lsepoll::{Ran, command, program, run, run_as};
 use crate::schema;
 use crate::tap::{Outcome, contains, same, skip};
-use crate::ways::{A, EPOLL, add_eventfd, create};
+use crate::ways::{A, add_eventfd, create};
 use lsepoll::scene::{self, Actor};
 use lsepoll::{kcmp, process};
 use std::error::Error;
@@ -371,5 +371,18 @@ pub fn not_permitted() -> Outcome {
     let message = format!("pid {pid}: not permitted: run lsepoll as root, with CAP_SYS_PTRACE");
     lsepoll.run_as_nobody(&[&pid])?.fails_with(&message)?;
     let all = lsepoll.run_as_nobody(&[])?;
-    same(all.out.contains(&format!("fd {EPOLL}")), false)
+    same(all.out.contains(&format!("pid {pid} ")), false)
+}
+
+/// The same user, but in a user namespace.
+pub fn user_namespace() -> Outcome {
+    let outside = Actor::start("outside", || create().map(|()| 0))?;
+    let pid = outside.pid.to_string();
+    let mut inside = command(&program(), &[&pid]);
+    // SAFETY: No memory is involved.
+    unsafe { inside.pre_exec(|| cvt(libc::unshare(libc::CLONE_NEWUSER))) };
+    match run_as(inside) {
+        Err(_) => skip("no user namespaces"),
+        Ok(ran) => ran.fails_with(&format!("pid {pid}: not permitted")),
+    }
 }

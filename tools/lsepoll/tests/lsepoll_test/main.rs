@@ -61,6 +61,7 @@ const TESTS: &[(&str, Test)] = &[
     ("closed_output", errors::closed_output),
     ("unprivileged", errors::unprivileged),
     ("not_permitted", errors::not_permitted),
+    ("user_namespace", errors::user_namespace),
     ("calls", calls::calls),
     ("changes", changes::changes),
     ("fuzzed_proc", fuzz::fuzzed_proc),
