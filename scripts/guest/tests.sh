@@ -61,15 +61,16 @@ stress_kcmp() {
 # zdtm NAME: one of CRIU's own tests, dumped and restored. It prints PASS if all is as before.
 zdtm() {
 	mkdir -p "/tmp/$1/images" && cd "/tmp/$1" || return
-	"$here/zdtm/$1" --pidfile=pid --outfile=out || return
+	# virtme-ng leaves ports open, which CRIU cannot dump.
+	"$here/zdtm/$1" --pidfile=pid --outfile=out 3>&- 4>&- 5>&- 6>&- || return
 	pid=$(cat pid)
 	criu dump -v1 -D images -t "$pid" && criu restore -v1 -D images -d || return
 	kill -TERM "$pid"
 	while [ -e "/proc/$pid" ]; do
 		sleep 0.1
 	done
-	cat out
-	grep -qx PASS out
+	tail out
+	grep -q ' PASS$' out
 }
 
 # one TEXT COMMAND...: a command that does not print TAP, as one test.

@@ -1,9 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 # The checks of check.sh. Findings of the kernel's tools about the base are not ours.
 
-# A build directory apart: without clippy, the objects are compiled again.
-clippy_out=build-x86_64-clippy
-
 # our_files PATTERN...: the files of this repository.
 our_files() {
 	git -C "$top" ls-files -- "$@" | sed "s:^:$top/:"
@@ -85,17 +82,18 @@ checked_make() {
 	our_findings "$build/$1.out"
 }
 
-# What is compiled already is not checked again: it has to have passed.
+# A build directory apart: without clippy, objects are compiled again. What is compiled already
+# is not checked again: it has to have passed.
 check_clippy() {
-	local objects dir=$last_tree/$clippy_out
+	local objects out=build-x86_64-clippy dir=$last_tree/build-x86_64-clippy
 	mapfile -t objects < <(c_objects)
 	objects+=(rust/kernel.o kernel/kcmp_epoll.o)
 	mkdir -p "$dir"
 	[ -e "$dir/passed" ] || (cd "$dir" && rm -f "${objects[@]}")
 	rm -f "$dir/passed"
 	cat "$last_tree/build-x86_64-rust/.config" "$last_tree/$kunit_tests" >"$dir/.config"
-	kernel_make "$last_tree" x86_64 $clippy_out olddefconfig
-	checked_make clippy $clippy_out CLIPPY=1 W=1 "${objects[@]}"
+	kernel_make "$last_tree" x86_64 $out olddefconfig
+	checked_make clippy $out CLIPPY=1 W=1 "${objects[@]}"
 	touch "$dir/passed"
 }
 

@@ -1,9 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 # Boots kernels under virtme-ng. Guests see build/guest/ARCH as /mnt.
 
-# What a kernel says when something is wrong with it, as grep -E takes it.
-complaints=$lib/complaints
-
 # guest_root ARCH KIND: the root file system of a guest: this machine's, where that will do.
 guest_root() {
 	case $1-$2 in
@@ -73,7 +70,7 @@ in_guest() {
 	exec {out}>&- {err}>&-
 	wait $pids
 
-	if grep -E -A 20 -f "$complaints" "$log" >"$log.complaints"; then
+	if grep -E -A 20 -f "$lib/complaints" "$log" >"$log.complaints"; then
 		head -n 40 "$log.complaints" >&2
 		die "the kernel complained: see $log"
 	fi
