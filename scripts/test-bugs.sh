@@ -9,7 +9,7 @@ bugs=$top/kselftest/bugs
 
 # field NAME: a line of the head of the bug.
 field() {
-	head_line "$bugs/$bug.patch" "$1"
+	sed -n "/^---/q; s/^$1: //p" "$bugs/$bug.patch"
 }
 
 # Change the tree of the bug's series. The patch may name files of this repository.
