@@ -18,12 +18,13 @@ author() {
 		die "who is the author? set git's user.name and user.email"
 }
 
-# apply_diff FILE TREE [OPTION]: git apply, with an error that names the file of the tree.
+# apply_diff FILE TREE [OPTION]: git apply, with an error that names the file of the tree. The
+# counts in the headers of hunks need not be right.
 apply_diff() {
 	local drifted file
-	drifted=$(git -C "$2" apply "${@:3}" "$1" 2>&1) && return
+	drifted=$(git -C "$2" apply --recount "${@:3}" "$1" 2>&1) && return
 	file=$(sed -n 's/^error: \(patch failed: \)\?\([^:]*\):.*/\2/p' <<<"$drifted" | sed 1q)
-	die "${1#"$top"/} does not apply: ${file:-a file} of the tree is not as in Linux $base_version"
+	die "${1#"$top"/} does not apply: ${file:-a file} is not as in Linux $base_version, or as the patches before leave it"
 }
 
 # commit_patch FILE PARENT: print the commit on top of PARENT, whose tree is in the index.
