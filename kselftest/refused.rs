@@ -14,7 +14,7 @@ use kernel::{
     task::Task, //
 };
 
-/// Tells whether file `fd` of `task` is the target file of the first entry of `ep` that was added
+/// Returns whether file `fd` of `task` is the target file of the first entry of `ep` that was added
 /// as `tfd`.
 pub fn is_target(ep: &EventPoll, task: &Task, fd: u32, tfd: i32) -> Result<bool> {
     let file = RemoteFile::fget_task(task, fd)?;
@@ -25,6 +25,16 @@ pub fn is_target(ep: &EventPoll, task: &Task, fd: u32, tfd: i32) -> Result<bool>
         let borrowed: &RemoteFile = &file;
         drop(file);
         borrowed
+    };
+
+    // E0505: The epoll file is released while its instance is in use.
+    #[cfg(epoll_file_released)]
+    let ep = {
+        let epoll_file = RemoteFile::fget_task(task, fd)?;
+        let ep = EventPoll::from_file(&epoll_file)?;
+        drop(epoll_file);
+        ep.with_interest_list(|_| ());
+        ep
     };
 
     // E0599: The interest list is searched without the lock.
@@ -49,6 +59,13 @@ pub fn is_target(ep: &EventPoll, task: &Task, fd: u32, tfd: i32) -> Result<bool>
         ep.with_interest_list(|list| escaped = Some(list));
         escaped
     };
+
+    // E0277: The interest list is sent to another thread, which would release the lock.
+    #[cfg(list_sent)]
+    ep.with_interest_list(|list| {
+        fn send<T: Send>(_: T) {}
+        send(list)
+    });
 
     // E0521: Two interest lists are swapped: each is only locked in its own closure.
     #[cfg(lists_swapped)]

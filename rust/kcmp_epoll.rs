@@ -40,7 +40,7 @@ const _: () = {
 
 /// Compares `file` with the target file of an entry, as `KCMP_FILE` does two files.
 ///
-/// The references make sure that the file is held, and `ep->mtx` too, until the comparison.
+/// The references keep the file, and `ep->mtx`, held until the comparison.
 #[inline]
 fn kcmp_ptr(file: &RemoteFile, target: &Target<'_>) -> c_int {
     let type_ = bindings::kcmp_type_KCMP_FILE;
@@ -64,7 +64,7 @@ fn compare(task1: &Task, task2: &Task, idx1: c_ulong, uslot: UserPtr) -> Result<
         .reader()
         .read::<Slot>()?;
 
-    // As in C, only the low 32 bits of `idx1` count.
+    // As in C, only the low 32 bits of `idx1` are used.
     let file = RemoteFile::fget_task(task1, idx1 as u32)?;
     let epoll_file = RemoteFile::fget_task(task2, efd)?;
 

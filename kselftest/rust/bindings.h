@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* What the tests in Rust know of the system, by bindgen. */
+/* Headers that bindgen reads for the tests in Rust. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <grp.h>

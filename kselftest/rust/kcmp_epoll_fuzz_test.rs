@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A fuzzer of kcmp(2).
+//! A fuzzer for kcmp(2).
 //!
 //! A scene is set up in which every process, file, entry and address is known, and which stays as
 //! it is. Then kcmp() is called with random and hostile arguments, and each result is compared with
-//! the one that `kernel/kcmp.c` owes: the order, or the error that is checked first.
+//! the one that `kernel/kcmp.c` must return: the order, or the error that is checked first.
 
 use kcmp_epoll::*;
 use std::cmp::Ordering;
@@ -106,13 +106,13 @@ impl Table {
     }
 }
 
-/// What the caller may learn of a process.
+/// A process, as the caller may see it.
 enum Process {
     /// The pid namespace of the caller has no such pid.
     Absent,
     /// The caller may not ptrace it.
     Forbidden,
-    /// It is none of ours, if it exists.
+    /// Not started by this test; may not exist.
     Unknown,
     Known(Table),
 }
@@ -158,8 +158,8 @@ fn receive_pid(mut stream: &UnixStream) -> io::Result<Pid> {
     }
 }
 
-/// The life of a process that does nothing: it prepares, tells its pid in its own namespace, and
-/// keeps the files at known fds.
+/// The life of a process that does nothing: it runs `prepare`, reports its pid in its own
+/// namespace, and keeps the files at known fds open.
 fn stay(ready: &UnixStream, prepare: impl FnOnce() -> io::Result<()>) -> i32 {
     let sleep = || {
         prepare()?;
@@ -283,7 +283,7 @@ struct Scene {
     /// Those that are [`Process::Known`] come first.
     processes: Vec<(Pid, Process)>,
     known: usize,
-    /// What other pids are.
+    /// The kind of every other pid.
     others: Process,
     memory: Memory,
 }
@@ -410,7 +410,7 @@ impl Scene {
         })
     }
 
-    /// What a pid stands for, of which the kernel looks at the low 32 bits.
+    /// Returns the process of a pid. The kernel uses the low 32 bits only.
     fn process(&self, pid: u64) -> &Process {
         let pid = pid as Pid;
         match self.processes.iter().find(|(p, _)| *p == pid) {

@@ -4,7 +4,8 @@
 //!
 //! A random stream of operations runs in a few worker processes: open, dup2, close, fork, exit,
 //! epoll_ctl, files sent over unix sockets. A model of it is kept in plain collections. After each
-//! operation, all entries of all interest lists are looked up, and compared with the model.
+//! operation, all entries of the interest lists that a process has open are looked up, and compared
+//! with the model.
 //!
 //! A second stream is about interest lists of which many entries share an fd.
 
@@ -284,7 +285,7 @@ impl Model {
         self.workers.iter().flat_map(fds_of)
     }
 
-    /// The fds through which a file can be asked about.
+    /// The fds that refer to a file.
     fn places(&self, file: FileId) -> Vec<FileOf> {
         let places = self.fds().filter(|&(_, id)| id == file);
         places.map(|(place, _)| place).collect()
@@ -442,14 +443,14 @@ impl Controller {
         Ok(())
     }
 
-    /// Looks up all entries of all interest lists. Each is compared with the target files of the
+    /// Looks up all entries of the interest lists that a process has open. Each is compared with the target files of the
     /// same fd, and if `in_full`, with all files.
     fn check(&mut self, in_full: bool) -> Result<(), Failure> {
         let Controller { model, rng } = self;
         for (&list, entries) in &model.lists {
             let places = model.places(list);
             if places.is_empty() {
-                // The epoll file is in flight: nobody can be asked.
+                // The epoll file is in flight: no process has it open.
                 continue;
             }
             let epoll = rng.pick(&places);
@@ -463,10 +464,10 @@ impl Controller {
                     // A file that is in flight cannot be compared.
                     let places = model.places(other.data);
                     if !places.is_empty() {
-                        let equal = look_up(rng.pick(&places), entry)? == Some(Ordering::Equal);
+                        let result = look_up(rng.pick(&places), entry)?;
                         ensure!(
-                            equal == (other.data == data),
-                            "{entry:?} is file {data}, equal to file {}: {equal}",
+                            result.map(Ordering::is_eq) == Some(other.data == data),
+                            "{entry:?} is file {data}, compared with file {}: {result:?}",
                             other.data
                         );
                     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the tests share: system calls, arguments, random choices, results.
+//! Shared by the tests: system calls, arguments, random choices, results.
 //!
 //! File descriptors are plain integers throughout: the tests are about fds that are reused, closed
 //! elsewhere, and of other processes.
@@ -240,7 +240,7 @@ pub fn kill(pid: Pid) -> io::Result<()> {
     cvt(unsafe { c::kill(pid, c::SIGKILL) }).map(drop)
 }
 
-/// Has this process killed when its parent ends.
+/// Asks the kernel to kill this process when its parent exits.
 pub fn end_with_parent() -> io::Result<()> {
     // SAFETY: No memory is involved.
     cvt(unsafe { c::prctl(c::PR_SET_PDEATHSIG, c::SIGKILL as u64) }).map(drop)

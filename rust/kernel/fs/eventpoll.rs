@@ -3,7 +3,8 @@
 //! Epoll instances and their interest lists.
 //!
 //! An entry of an interest list is a file and the fd under which it was added. The fd may have been
-//! closed or reused since: several entries can have the same fd, and only the entry tells the file.
+//! closed or reused since: several entries can have the same fd, and only the entry identifies the
+//! file.
 //!
 //! C source: [`fs/eventpoll.c`](srctree/fs/eventpoll.c), whose private structures are in
 //! [`fs/eventpoll.h`](srctree/fs/eventpoll.h).
@@ -16,10 +17,19 @@
 //!     RemoteFile, //
 //! };
 //!
-//! /// Counts the entries of `epoll_file` that were added as `tfd`.
-//! fn count_entries(epoll_file: &RemoteFile, tfd: i32) -> Result<usize> {
+//! /// Returns whether an entry of `epoll_file` that was added as `tfd` has `file` as its target.
+//! fn is_target(epoll_file: &RemoteFile, tfd: i32, file: &RemoteFile) -> Result<bool> {
 //!     Ok(EventPoll::from_file(epoll_file)?.with_interest_list(|list| {
-//!         (0..).take_while(|&toff| list.target(tfd, toff).is_some()).count()
+//!         for toff in 0.. {
+//!             let Some(target) = list.target(tfd, toff) else {
+//!                 break;
+//!             };
+//!             // SAFETY: The address is only compared, while `target` exists.
+//!             if unsafe { target.file_ptr() } == file.as_ptr() {
+//!                 return true;
+//!             }
+//!         }
+//!         false
 //!     }))
 //! }
 //! ```
@@ -46,7 +56,7 @@ use core::mem::offset_of;
 
 /// The epoll instance behind an epoll file.
 ///
-/// Wraps the kernel's `struct eventpoll`.
+/// Wraps the kernel's `struct eventpoll`. See the [module documentation](self) for an example.
 ///
 /// # Invariants
 ///
@@ -86,9 +96,9 @@ impl EventPoll {
 
     /// Calls `f` with the interest list, under `ep->mtx`.
     ///
-    /// May sleep. `f` must not lock another epoll instance: the order of these locks is the nesting
-    /// of the instances (see "Locking" in `fs/eventpoll.c`), which is not known here. Lockdep
-    /// reports the second lock as recursive.
+    /// May sleep. `f` must not lock an epoll instance: the same one deadlocks, and the order for two
+    /// is that of their nesting (see "Locking" in `fs/eventpoll.c`), which is not known here.
+    /// Lockdep reports either as recursive locking.
     #[inline]
     pub fn with_interest_list<R>(&self, f: impl FnOnce(&mut InterestList<'_>) -> R) -> R {
         // SAFETY: `self` is a valid `struct eventpoll`; only the address of the field is taken.
@@ -128,7 +138,8 @@ impl EpItem {
     }
 }
 
-/// The interest list of an epoll instance, under `ep->mtx`.
+/// The interest list of an epoll instance, under `ep->mtx`. See the [module documentation](self) for
+/// an example.
 ///
 /// # Invariants
 ///
@@ -159,9 +170,8 @@ impl InterestList<'_> {
         unsafe { crbtree_create!(root, EpItem, bindings::epitem, __bindgen_anon_1.rbn) }
     }
 
-    /// Returns the entry that the last lookup has found, and its toff. [`None`] if the tree has
+    /// Returns the entry that the last lookup found, and its toff, or [`None`] if the tree has
     /// changed since.
-    #[cfg(CONFIG_KCMP)]
     #[inline]
     fn cursor(&self) -> Option<(&EpItem, usize)> {
         let ep = self.ep.0.get();
@@ -175,36 +185,13 @@ impl InterestList<'_> {
         Some((entry, toff))
     }
 
-    /// There is no cursor.
-    #[cfg(not(CONFIG_KCMP))]
-    #[inline]
-    fn cursor(&self) -> Option<(&EpItem, usize)> {
-        None
-    }
-
-    /// Sets what [`InterestList::cursor`] returns.
-    ///
-    /// # Safety
-    ///
-    /// `entry` must be an entry of this list, and `toff` the count of entries of its fd before it.
-    #[cfg(CONFIG_KCMP)]
-    #[inline]
-    unsafe fn set_cursor(&self, entry: &EpItem, toff: usize) {
-        let ep = self.ep.0.get();
-        // INVARIANT: As the caller guarantees.
-        //
-        // SAFETY: `ep` is valid, and both fields are protected by `ep->mtx`, which is held.
-        unsafe {
-            (*ep).cursor = entry.0.get();
-            (*ep).cursor_toff = toff;
-        }
-    }
-
     /// Returns the target of the entry that was added as `tfd` and has `toff` other entries of that
-    /// fd before it, [`None`] if there is no such entry.
+    /// fd before it, or [`None`] if there is no such entry. The order is that of
+    /// `/proc/PID/fdinfo/EFD`.
     ///
-    /// The order is that of `/proc/PID/fdinfo/EFD`. With `CONFIG_KCMP`, looking up the entries of
-    /// one fd in ascending order takes constant time for each. Any other lookup is
+    /// A lookup continues from the entry found last, if that has the same fd and no greater toff: the
+    /// entries of one fd in ascending order then take amortized constant time each. After a change
+    /// of the list, or a lookup of another fd or a smaller toff in between, a lookup is
     /// O(log n + `toff`) in the length of the list.
     ///
     /// Mirrors `ep_find_tfd()` in `fs/eventpoll.c`.
@@ -218,34 +205,34 @@ impl InterestList<'_> {
             }
             _ => (tree.lower_bound(|entry| entry.tfd() < tfd), 0),
         };
+        // Not `nth()`: it would be a loop, and a copy of its body after it.
         let (entry, _) = entries
             .take_while(|entry| entry.tfd() == tfd)
             .zip(at..)
             .find(|&(_, at)| at == toff)?;
 
-        #[cfg(CONFIG_KCMP)]
-        // SAFETY: `entry` is of this list, and `toff` others of its fd are before it.
+        let ep = self.ep.0.get();
+        // INVARIANT: `entry` is linked in the tree, and `toff` others of its fd are before it.
+        //
+        // SAFETY: `ep` is valid, and both fields are protected by `ep->mtx`, which is held.
         unsafe {
-            self.set_cursor(entry, toff)
-        };
+            (*ep).cursor = entry.0.get();
+            (*ep).cursor_toff = toff;
+        }
         Some(Target(entry))
     }
 }
 
-/// The target file of an entry, under `ep->mtx`.
+/// The target file of an entry, under `ep->mtx`. See the [module documentation](self) for an example.
 pub struct Target<'a>(&'a EpItem);
 
 impl Target<'_> {
     /// Returns the address of the target file, `epi->ffd.file`.
     ///
-    /// Unsafe, although it only returns a pointer: the address identifies the file only under
-    /// `ep->mtx`.
-    ///
     /// # Safety
     ///
-    /// There is no reference to the file: it may be about to be released, as soon as
-    /// `eventpoll_release_file()` gets `ep->mtx`. The caller must only compare the address, and
-    /// only while `self` exists.
+    /// The caller must not dereference the pointer, and must not use it after `self`. No reference
+    /// to the file is held: it may be released as soon as `ep->mtx` is.
     #[inline]
     pub unsafe fn file_ptr(&self) -> *mut bindings::file {
         // SAFETY: The entry is linked, thus live, per type invariants. `ffd` never changes.
@@ -329,11 +316,8 @@ mod tests {
         }
 
         fn reset_cursor(&self) {
-            #[cfg(CONFIG_KCMP)]
             // SAFETY: `ep` is valid, and no other thread uses it.
-            unsafe {
-                (*self.ep.get()).cursor = ptr::null_mut();
-            }
+            unsafe { (*self.ep.get()).cursor = ptr::null_mut() };
         }
 
         /// Links an entry that is not linked, as `ep_rbtree_insert()` does.
@@ -475,7 +459,6 @@ mod tests {
     }
 
     /// A lookup that finds an entry leaves the cursor there; others leave it as it is.
-    #[cfg(CONFIG_KCMP)]
     #[test]
     fn cursor_is_set() -> Result {
         let fixture = Fixture::new(&SHARED, SHARED.len())?;
