@@ -5,12 +5,12 @@
 ARCH ?= x86_64
 KIND ?= rust
 
-# LINUX: the user's own kernel tree; STEPS, SEED, TESTS: of the tests; MAX: of the
+# LINUX: the user's kernel tree. STEPS, SEED, TESTS: see the tests. MAX: see the
 # benchmark.
 export LINUX STEPS SEED TESTS MAX
 
-# The guests of "make test". The unpatched kernel shows that the tests are about
-# the ABI, and not about our habits; the lookup in C, that the option can be off.
+# The guests of "make test". The unpatched kernel shows that the tests test the ABI,
+# and not this implementation.
 GUESTS := um:kunit x86_64:rust x86_64:c x86_64:base arm64:rust
 
 .PHONY: help
@@ -26,7 +26,7 @@ help:
 	@echo
 	@echo '  make kunit         the tests inside the kernel, on um, x86_64 and arm64'
 	@echo '  make test-debug    the long tests: KASAN, KCSAN, races, faults, CRIU'
-	@echo '  make test-bugs     put bugs into the kernel, and see the tests fail'
+	@echo '  make test-bugs     insert bugs, and check that the tests find them'
 	@echo '  make bisect-check  build, boot and test each commit'
 	@echo '  make bench         count the instructions of each call'
 	@echo

@@ -16,7 +16,8 @@
  * in_parallel: each process has a CPU of its own.
  * interrupting: they share a CPU, and the churner is SCHED_FIFO and sleeps at
  * times. Its timer interrupts the caller anywhere in kcmp(), and the files
- * change before the caller goes on. This hits far more often.
+ * change before the caller goes on. This hits far more often, and needs a
+ * kernel that is preemptible.
  *
  * The churner never sleeps with both X and Y open, so an interrupted caller can
  * only find both if it was interrupted in between. The count of these calls

@@ -73,7 +73,7 @@ write_recipients() {
 	cd "$trees/$series"
 	{
 		find "$mails" -name '*.eml' ! -name '0000-*' -print0 | sort -z |
-			xargs -0 scripts/get_maintainer.pl --nogit --nogit-fallback --nogit-chief-penguins |
+			xargs -0 scripts/get_maintainer.pl --nogit --nogit-fallback --nogit-chief-penguins --nokeywords |
 			sed -E 's/.* \(([a-z]+ )?list[:)].*/Cc: &/; t; s/^/To: /'
 		head_line "$top/series/$series/cover-letter" Cc | sed 's/.*/Cc: & (cover letter)/'
 	} >"$mails/recipients"

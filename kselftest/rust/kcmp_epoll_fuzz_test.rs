@@ -665,14 +665,21 @@ fn fuzz_as_user(calls: u64, seed: u64) -> Result<Done, Failure> {
         become_user(USER, USER)?;
         unshare(c::CLONE_NEWUSER | c::CLONE_NEWPID)
     };
-    let (launcher, _) = launch(enter, || {
+    let launched = launch(enter, || {
         report(|| {
             ensure!(getpid() == 1, "the first process has pid {}", getpid());
             let strangers = strangers.iter().map(|_| receive_pid(&theirs));
             let strangers = strangers.collect::<Result<_, _>>()?;
             fuzz(&Place::User { strangers, outside }, calls, seed)
         })
-    })?;
+    });
+    let launcher = match launched {
+        Ok((launcher, _)) => launcher,
+        Err(e) if matches!(e.raw_os_error(), Some(c::EPERM | c::EACCES | c::ENOSPC)) => {
+            return Ok(Done::Skipped(format!("no user and PID namespace: {e}")));
+        }
+        Err(e) => return Err(e.into()),
+    };
     // Puts the strangers into the pid namespace in which the launcher forks.
     let parent = fork(|| {
         let run = || {

@@ -22,7 +22,7 @@ author() {
 # counts in the headers of hunks need not be right.
 apply_diff() {
 	local drifted file
-	drifted=$(git -C "$2" apply --recount "${@:3}" "$1" 2>&1) && return
+	drifted=$(git -C "$2" apply --recount -C1 "${@:3}" "$1" 2>&1) && return
 	file=$(sed -n 's/^error: \(patch failed: \)\?\([^:]*\):.*/\2/p' <<<"$drifted" | sed 1q)
 	die "${1#"$top"/} does not apply: ${file:-a file} is not as in Linux $base_version, or as the patches before leave it"
 }

@@ -48,7 +48,7 @@ cache_apt() {
 # version of a package whose line of "apt-cache madison" matches. Fails if there is none.
 download() {
 	local site version options='signed-by=/usr/share/keyrings/debian-archive-keyring.gpg'
-	site=$(mirror)
+	site=$(mirror) || exit
 	mkdir -p "$cache"/apt/{lists/partial,cache/archives/partial}
 	{
 		printf "deb [$options] $site %s main\n" "$machine_suite" "$guest_suite" "$guest_suite-backports" sid
@@ -66,11 +66,11 @@ fetch_python() {
 	python3 -m venv "$1"
 	"$1/bin/pip" install --disable-pip-version-check "${@:2}" ||
 		die "${*:2} cannot be installed by pip: no network? The log is in $build/log"
-	touch "$1/complete"
+	echo "${*:2}" >"$1/complete"
 }
 
 # install_python DIR PACKAGE...: make a virtual environment with these packages.
 install_python() {
-	[ -e "$1/complete" ] ||
+	[ "$(cat "$1/complete" 2>/dev/null)" = "${*:2}" ] ||
 		step "$(basename "$1")" "installing ${*:2} into the cache" fetch_python "$@"
 }

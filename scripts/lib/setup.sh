@@ -5,7 +5,7 @@
 # Print the packages for these architectures, as install_packages() takes them.
 needed_packages() {
 	local gcc
-	gcc=$( (gcc -dumpversion || apt-cache depends gcc | sed -n 's/.* gcc-\([0-9]\+\)$/\1/p') 2>/dev/null)
+	gcc=$( (gcc -dumpversion || apt-cache depends gcc | sed -n 's/.* gcc-\([0-9]\+\)$/\1/p') 2>/dev/null) || true
 	awk -v archs=" $* " -v gcc="$gcc" '!/^#/ && (NF == 2 || index(archs, " " $3 " ")) {
 		gsub(/GCC/, gcc)
 		print $1 ":" $2
@@ -23,7 +23,7 @@ fetch_rust_src() {
 	rm -rf "$part"
 	mkdir -p "$part"
 	download download rust-src "\\| ${version//./\\.}[+-]" "$part" ||
-		die "Debian has no rust-src $version: add the toolchain's own, or use another rustc"
+		die "Debian has no rust-src $version: run 'rustup component add rust-src'"
 	dpkg-deb -x "$part"/*.deb "$part"
 	mv "$part/usr/src/rustc-$version/library" "$rust_src"
 	rm -rf "$part"
@@ -49,7 +49,7 @@ set_up() {
 	make_base
 	rustc_min=$("$base_tree/scripts/min-tool-version.sh" rustc)
 	version_ge "$(rustc_version)" "$rustc_min" ||
-		die "rustc $(rustc_version) is too old: Linux $base_version needs $rustc_min or newer"
+		die "rustc $(rustc_version) is too old: Linux $base_version needs $rustc_min or newer, as rustup installs"
 	find_tools
 	[ -d "$rust_src" ] ||
 		step rust-src "fetching the sources of Rust's library $(rustc_version) into the cache" fetch_rust_src

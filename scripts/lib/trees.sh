@@ -31,7 +31,7 @@ fetch_base() {
 # Copy what has changed in the user's tree, without what a build in it has made.
 copy_base() {
 	mkdir -p "$base_tree"
-	rsync -a --exclude={.git,'*.o','*.a','*.ko','*.cmd',/build-*,generated,/include/config,/.config,/vmlinux*} \
+	rsync -a --delete --exclude={.git,'*.o','*.a','*.ko','*.cmd',/build-*,generated,/include/config,/.config,/vmlinux*} \
 		"$LINUX/" "$base_tree/"
 	commit_base "$LINUX"
 }
