@@ -8,7 +8,7 @@ use clap::{ColorChoice, CommandFactory, Parser};
 /// List the files that epoll instances watch, and where they are open
 ///
 /// An epoll instance records the fd under which a file was added. The fd may be closed by now, or
-/// refer to another file, while the entry lives on: as long as the target file is open anywhere.
+/// refer to another file; the entry remains as long as the target file is open anywhere.
 /// lsepoll asks kcmp(2) which file is behind an entry, and lists each place where it is open.
 ///
 /// Without PID, it lists all epoll instances of all processes that the caller may inspect.
