@@ -5,7 +5,7 @@
 #
 # In a guest under TCG with -icount the clock advances a nanosecond with each instruction:
 # the results are the same on every machine. With sleep=off it would also run ahead while the
-# guest waits for this machine, and virtme-ng's init give up on its ports.
+# guest waits for this machine, and virtme-ng's init would time out on its ports.
 
 . "$(dirname "$0")/lib/common.sh"
 
@@ -14,13 +14,13 @@ max=${MAX:-1000000}
 kinds=(base kcmp c rust)
 out=$results/bench-$arch
 
-# A guest has one processor: run as many as there are.
+# Guests have one processor: run one for each of this machine's.
 measure_all() {
 	local -x KVM='' GUEST_QEMU="-icount shift=0,sleep=on" GUEST_CPUS=1 GUEST_MEMORY=${GUEST_MEMORY:-12G}
 	local kind pid pids=()
 	for kind in "${kinds[@]}"; do
 		[ "$(jobs -rp | wc -l)" -lt "$(nproc)" ] || wait -n || true
-		# To look up a pid takes 14 instructions more from 64 on: begin where all do.
+		# To look up a pid takes 14 instructions more from 64 on: begin above that.
 		in_guest "$arch" "$kind" 10800 "$out/$kind.console" sh -c \
 			"echo 300 >/proc/sys/kernel/ns_last_pid; /mnt/kcmp_epoll_bench --max $max || exit 1" \
 			> >(tee -a "$out/$kind.tsv") &
@@ -49,7 +49,7 @@ sizes() {
 		END { print "bytes of text\t0\t" sum }'
 }
 
-[[ $max =~ ^[0-9]+$ ]] || die "MAX=$max is no number"
+[[ $max =~ ^[0-9]+$ ]] || die "MAX=$max is not a number"
 lock_cache
 prepare_guests "${kinds[@]/#/$arch:}"
 install_python "$cache/matplotlib-python" matplotlib==3.10.7

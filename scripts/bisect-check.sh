@@ -8,7 +8,7 @@
 . "$(dirname "$0")/lib/common.sh"
 
 archs=(x86_64 arm64)
-# Each runs dozens of times.
+# Short: each runs dozens of times.
 parts="if-there kcmp tfd model=1000 fuzz=20000 replay=2000 faults lsepoll example"
 
 # check_commit KIND...: build the commit that is checked out, and test it. A kernel that
@@ -44,7 +44,7 @@ for number; do
 	commit=${commits[number - 1]}
 	label="commit $number, "
 	say "commit $number of $last: $(git -C "$base_tree" log -1 --format=%s "$commit")"
-	# What has not changed from one commit to the next is not built again.
+	# Files that a commit does not change are not built again.
 	check_out "$only_tree" "$commit"
 	kinds=(norust rust-off)
 	[ ! -e "$only_tree/kernel/kcmp_epoll.rs" ] || kinds=(norust rust)

@@ -14,7 +14,7 @@ if ! { rustfmt --version && clippy-driver --version && rustdoc --version; } >/de
 		die "rustfmt or clippy are missing: add them to the Rust toolchain, by 'rustup component add rustfmt clippy'"
 	install_packages rustfmt clippy-driver:rust-clippy
 fi
-# spdxcheck.py is made of the first two, Sphinx of the last three.
+# The first two are for spdxcheck.py, the last three for Sphinx.
 install_python "$cache/check-python" ply==3.11 GitPython==3.2.1 codespell==2.4.3 \
 	sphinx==9.0.4 alabaster==1.0.0 pyyaml==6.0.3
 PATH=$cache/check-python/bin:$PATH

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # tests.sh IMPLEMENTATION SEED PART...: run tests, in the guest, from the directory of
 # this script, and print TAP. A PART is the name of a test, or NAME=LENGTH.
-# IMPLEMENTATION is the lookup that has to answer: base, kcmp, c, rust or none. After the
+# IMPLEMENTATION is the expected lookup: base, kcmp, c, rust or none. After the
 # part "if-there", programs that are not there are left out.
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -46,7 +46,7 @@ replay() {
 		"$here/kcmp_epoll_replay" --replay /tmp/stream
 }
 
-# The base must lose the race, for both types: the test finds the bug.
+# The unpatched kernel must report false positives of both types.
 lost_race() {
 	"$here/kcmp_race_test" | tee /tmp/race
 	grep -q '^not ok .*race\.KCMP_FILE' /tmp/race && grep -q '^not ok .*race\.KCMP_EPOLL_TFD' /tmp/race

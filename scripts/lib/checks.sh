@@ -26,7 +26,7 @@ at_most() {
 	[ "$lines" -le "$1" ] || die "$3: $lines lines of ${*:4} changed, $1 at most"
 }
 
-# Neither documentation counts, nor the commit that moves structures to fs/eventpoll.h.
+# Documentation, and the commit that moves structures to fs/eventpoll.h, do not count.
 check_sizes() {
 	local code=(':!tools/testing' ':!Documentation') moved
 	cd "$last_tree"
@@ -37,7 +37,7 @@ check_sizes() {
 	at_most 2000 "$moved" 3-rust tools/testing
 }
 
-# spdxcheck.py says what is wrong, and succeeds.
+# spdxcheck.py exits with 0 even on errors.
 check_licenses() {
 	cd "$last_tree"
 	! our_files | xargs scripts/spdxcheck.py 2>&1 | grep .
@@ -97,7 +97,7 @@ check_clippy() {
 	touch "$dir/passed"
 }
 
-# The kernel's target documents all crates. Only the one that is ours is of interest.
+# Document only the kernel crate.
 check_rustdoc() {
 	local rustdoc=$build/rustdoc-kernel
 	# shellcheck disable=SC2016 # not expanded here
@@ -106,7 +106,7 @@ check_rustdoc() {
 	checked_make rustdoc build-x86_64-rust RUSTDOC="$rustdoc" rustdoc
 }
 
-# kselftest/refused.rs has to compile, and not to with each of the mistakes in it.
+# kselftest/refused.rs must compile as it is, and must not with any of its mistakes.
 check_refused() {
 	local line error mistake name=kernel/kcmp_refused out=$build/refused.out source=$top/kselftest/refused.rs
 	# shellcheck disable=SC2064 # expands now
@@ -127,7 +127,7 @@ check_refused() {
 	[ -n "$mistake" ]
 }
 
-# sparse TREE KIND: print what it finds in the C files of the series. Debian's does not know all of C.
+# sparse TREE KIND: print what it finds in the C files of the series. Debian's lacks some builtins.
 sparse() {
 	kernel_make "$1" x86_64 "build-x86_64-$2" C=2 $(c_objects) \
 		CHECK="sparse -D__typeof_unqual__=__typeof__ '-D__builtin_strlen(s)=(sizeof(s) - 1)'" 2>&1 |
@@ -147,7 +147,7 @@ check_kernel_doc() {
 	series_files -- '*.[ch]' | xargs scripts/kernel-doc -none -Wall -Werror
 }
 
-# -E, for Sphinx is silent about a page that it knows already.
+# -E: Sphinx does not repeat warnings about a cached page.
 check_page() {
 	kernel_make "$last_tree" x86_64 build-x86_64-rust htmldocs SPHINXDIRS=userspace-api \
 		SPHINXOPTS="-q -E -D include_patterns=kcmp.rst -D master_doc=kcmp" 2>&1 | tee "$build/sphinx.out"

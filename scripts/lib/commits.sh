@@ -15,7 +15,7 @@ message_of() {
 # author name|email: of whoever runs this, or else of this repository.
 author() {
 	git -C "$top" config "user.$1" || git -C "$top" log -1 --format="%a${1:0:1}" 2>/dev/null | grep . ||
-		die "who is the author? set git's user.name and user.email"
+		die "no author: set git's user.name and user.email"
 }
 
 # apply_diff FILE TREE [OPTION]: git apply, with an error that names the file of the tree. The
@@ -32,10 +32,10 @@ commit_patch() {
 	local file blob path message
 	! grep -q '^diff --git ' "$1" || apply_diff "$1" "$base_tree" --cached
 	while read -r file; do
-		[ -f "$top/$file" ] || die "${1#"$top"/} brings $file, which is not there"
+		[ -f "$top/$file" ] || die "${1#"$top"/} brings $file, which does not exist"
 		blob=$(in_base hash-object -w "$top/$file")
 		path=$(awk -v file="$file" '$1 == file { print $2 }' "$top/series/files")
-		[ -n "$path" ] || die "series/files does not say where $file lands"
+		[ -n "$path" ] || die "series/files has no path for $file"
 		in_base update-index --add --cacheinfo "100644,$blob,$path"
 	done < <(head_line "$1" Brings)
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # Boots kernels under virtme-ng. Guests see build/guest/ARCH as /mnt.
 
-# guest_root ARCH KIND: the root file system of a guest: this machine's, where that will do.
+# guest_root ARCH KIND: the root file system of a guest: this machine's, if it suffices.
 guest_root() {
 	case $1-$2 in
 	x86_64-criu* | x86_64-debug | arm64-*) echo "$cache/root-$1" ;;

@@ -22,13 +22,13 @@ make_kernel() {
 	kernel_make "$tree" "$arch" "$out" "$@"
 }
 
-# Fail if an option is not as the last fragment that has it asks for it.
+# Fail if .config differs from the last fragment that sets an option.
 check_config() {
 	local want
 	while read -r want; do
 		case $want in
 		CONFIG_*=n) ! grep -q "^${want%=n}=" "$tree/$out/.config" ;;
 		CONFIG_*) grep -qxF "$want" "$tree/$out/.config" ;;
-		esac || die "$want was asked for, and the $arch kernel ($kind) cannot have it"
+		esac || die "$want is not in .config of the $arch kernel ($kind): a dependency is missing"
 	done < <(tac "$tree/$out/all.config" | awk -F = '!seen[$1]++')
 }

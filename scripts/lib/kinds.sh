@@ -8,13 +8,13 @@ all_series=(1-kcmp 2-eventpoll 3-rust)
 # LINUX names the user's own tree; without it the base is Debian's.
 trees=$cache/trees/debian-$base_version
 if [ -n "${LINUX:-}" ]; then
-	[ -d "$LINUX" ] || die "LINUX=$LINUX is no directory: it has to be a kernel tree"
+	[ -d "$LINUX" ] || die "LINUX=$LINUX is not a directory"
 	LINUX=$(cd "$LINUX" && pwd)
 	trees=$cache/trees/$(basename "$LINUX")-$(printf %s "$LINUX" | sha256sum | cut -c 1-12)
 fi
 base_tree=$trees/base
 last_tree=$trees/${all_series[-1]}
-only_tree= # if set, the tree of all kinds
+only_tree= # if set, all kinds are built from this tree
 
 # tree_of KIND: the tree that a kind of kernel is built from.
 tree_of() {

@@ -11,7 +11,7 @@ run_kunit() {
 	step "kunit-$arch" "running the KUnit tests ($arch)" run_suites
 }
 
-# kunit COMMAND...: kunit.py, in $out of the tree, without the KVM that it would take.
+# kunit COMMAND...: kunit.py, in $out of the tree, with TCG instead of KVM.
 kunit() {
 	local qemu=$build/kunit/qemu-system-x86_64
 	mkdir -p "$build/kunit"

@@ -3,7 +3,7 @@
 # without changing the machine's configuration.
 
 machine_suite=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)
-# Of the root file systems of guests.
+# The suite of the guests' root file systems.
 guest_suite=trixie
 
 as_root() {
@@ -35,7 +35,7 @@ mirror() {
 	# shellcheck disable=SC2016 # the variables are apt's
 	local ask=(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' "Codename: $machine_suite")
 	[ -n "$("${ask[@]}")" ] || as_root apt-get update >&2
-	"${ask[@]}" | sed 1q | grep . || die "apt knows no mirror of Debian $machine_suite: see sources.list(5)"
+	"${ask[@]}" | sed 1q | grep . || die "apt has no mirror for Debian $machine_suite: see sources.list(5)"
 }
 
 # cache_apt COMMAND...: an apt command that sees the lists in the cache.

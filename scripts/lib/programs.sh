@@ -25,7 +25,7 @@ kselftests() {
 make_programs() {
 	local tree=${only_tree:-$last_tree} guest=$build/guest/$arch variable=CARGO_TARGET_${target^^}_LINKER
 	local headers="-isystem $output/headers/usr/include" program name
-	# Other commits may have had other programs, or flags.
+	# The last run may have built another commit.
 	rm -rf "$output/kcmp" "$output/base" "$guest"
 	kernel_make "$tree" "$arch" "$output/headers" headers
 	kselftests "$tree" kcmp "$output/kcmp" RUSTFLAGS="--sysroot=$sysroot"

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-# Sees to it that everything is there to build and boot kernels: packages, the base tree,
-# tools. Installs only what is missing, and says what.
+# Installs what building and booting kernels needs: packages, the base tree, tools. Installs only what is missing, and says what.
 
 # Print the packages for these architectures, as install_packages() takes them.
 needed_packages() {
@@ -16,7 +15,7 @@ needed_packages() {
 	python3 -c 'import venv, ensurepip' 2>/dev/null || echo python3-venv
 }
 
-# The sources of Rust's library, of the very version of rustc: Debian's package.
+# The sources of Rust's library, for exactly this rustc: Debian's package.
 fetch_rust_src() {
 	local part=$rust_src.part version
 	version=$(rustc_version)
@@ -42,7 +41,7 @@ set_up() {
 	for arch; do
 		[ "$arch" = um ] || kernel_image rust "$arch" >/dev/null
 	done
-	[ "$(uname -m)" = x86_64 ] || die "the build machine has to be x86_64; this is $(uname -m)"
+	[ "$(uname -m)" = x86_64 ] || die "the build machine must be x86_64, not $(uname -m)"
 	check_space 1
 
 	install_packages $(needed_packages "$@")

@@ -2,7 +2,7 @@
 # Runs tests in guests and gathers the results. Guests are given as ARCH:KIND; those of the
 # kind "kunit" run the tests inside the kernel, see kunit.sh.
 
-# Of all random choices. Without SEED, a new one.
+# The seed of the tests; random without SEED.
 seed=${SEED:-$((RANDOM << 15 | RANDOM))}
 # NAME=FILE of all results, and the first part of their names.
 gathered=()

@@ -7,7 +7,7 @@ in_base() {
 		-c user.name=base -c user.email=base@localhost -c commit.gpgSign=false "$@"
 }
 
-# Commit all of $base_tree, even what its .gitignore names (Debian's names all).
+# Commit all of $base_tree, even what its .gitignore names (Debian's matches every file).
 commit_base() {
 	[ -d "$base_tree/.git" ] || in_base init -q
 	in_base add -A -f -- . ':!build-*'
@@ -20,7 +20,7 @@ fetch_base() {
 	rm -rf "$trees"
 	mkdir -p "$deb" "$base_tree"
 	download download "linux-source-$base_version" . "$deb" ||
-		die "Debian has no linux-source-$base_version any more: give your own tree as LINUX=path"
+		die "Debian no longer has linux-source-$base_version: set LINUX to a kernel tree"
 	version=$(dpkg-deb -f "$deb"/*.deb Version)
 	dpkg-deb -x "$deb"/*.deb "$deb"
 	tar -xJf "$deb/usr/src/linux-source-$base_version.tar.xz" -C "$base_tree" --strip-components=1
@@ -39,12 +39,12 @@ copy_base() {
 # Make the base tree. The user's own is looked at each time.
 make_base() {
 	local file
-	# An interrupted run leaves these, and nobody else is here.
+	# An interrupted run leaves these, and this run holds the lock of the cache.
 	rm -f "$trees/index.lock" "$base_tree/.git/index.lock" "$base_tree"/.git/worktrees/*/index.lock
 	[ -e "$trees/complete" ] || check_space 12
 	if [ -n "${LINUX:-}" ]; then
 		for file in kernel/kcmp.c fs/eventpoll.c rust/kernel/lib.rs; do
-			[ -f "$LINUX/$file" ] || die "LINUX=$LINUX is no kernel tree with Rust: it has no $file"
+			[ -f "$LINUX/$file" ] || die "LINUX=$LINUX is not a kernel tree with Rust: $file is missing"
 		done
 		step base "copying $LINUX" copy_base
 	elif [ ! -e "$trees/complete" ]; then
