@@ -74,8 +74,11 @@ test-bugs:
 bisect-check:
 	@scripts/$@.sh $(COMMITS)
 
-kunit check series:
+check series:
 	@scripts/$@.sh
+
+kunit:
+	@scripts/test.sh um:kunit x86_64:kunit arm64:kunit
 
 .PHONY: clean distclean
 clean:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
-# Installs what building and booting kernels needs: packages, the base tree, tools. Installs only what is missing, and says what.
+# Installs what building and booting kernels needs: packages, the base tree, tools. Only
+# what is missing, and it says what.
 
 # Print the packages for these architectures, as install_packages() takes them.
 needed_packages() {
