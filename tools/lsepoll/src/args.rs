@@ -23,6 +23,8 @@ pub struct Args {
     pub pids: Vec<Pid>,
 
     /// List the epoll instances of processes with this name only, as in /proc/PID/comm
+    ///
+    /// The kernel keeps at most 15 characters of a name.
     #[arg(short, long, value_name = "COMM")]
     pub name: Option<String>,
 
@@ -136,7 +138,8 @@ pub const SECTIONS: &[Section] = &[
             ),
             (
                 "entries",
-                "The interest list, in order of tfd and toff, an array of objects:",
+                "The interest list, in order of tfd and toff, an array of objects. With --stale, only \
+                 what is not in place:",
             ),
             ("entries[].tfd, .toff", "FD and TOFF, numbers."),
             (
@@ -178,13 +181,10 @@ pub const SECTIONS: &[Section] = &[
         title: "Exit status",
         text: "",
         terms: &[
-            (
-                "0",
-                "Success. With --stale: each settled entry is in place.",
-            ),
+            ("0", "Success. With --stale: each entry is in place."),
             (
                 "1",
-                "With --stale: an entry is moved, elsewhere or nowhere.",
+                "With --stale: an entry is moved, elsewhere, nowhere or unsettled.",
             ),
             ("2", "An error."),
         ],

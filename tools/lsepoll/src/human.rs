@@ -52,7 +52,7 @@ fn print_heading(epoll: &Epoll, out: &mut impl Write, limit: usize) -> io::Resul
         process(&home.table),
         home.fd
     )?;
-    write!(out, ": {}", count(epoll.rows.len(), "entry", "entries"))?;
+    write!(out, ": {}", count(epoll.entries, "entry", "entries"))?;
     match epoll.misplaced() {
         0 => {}
         misplaced => write!(out, ", {misplaced} not in place")?,
@@ -131,8 +131,7 @@ fn places(places: &[Place], home: &Table, limit: usize) -> String {
         });
     }
     if tables.len() > limit {
-        let more = count(tables.len() - limit, "process", "processes");
-        named.push(format!("{more} more"));
+        named.push(format!("{} more", tables.len() - limit));
     }
     named.join("; ")
 }

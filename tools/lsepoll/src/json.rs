@@ -97,7 +97,7 @@ pub fn print(report: &Report, out: &mut impl Write) -> io::Result<()> {
         not_permitted,
         hidden,
     };
-    for Epoll { holders, rows } in &report.epolls {
+    for Epoll { holders, rows, .. } in &report.epolls {
         let epoll = JsonEpoll {
             holders: places(holders),
             entries: rows.iter().map(JsonEntry::from).collect(),

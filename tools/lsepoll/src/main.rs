@@ -69,7 +69,6 @@ fn list(args: &Args, text: &mut Vec<u8>, width: Option<usize>) -> Result<ExitCod
     };
     let mut report = search::search(&selection, &mut Progress::new())?;
     let entries = report.rows().count();
-    let is_misplaced = report.rows().any(|row| row.state.is_misplaced());
     if args.verbose {
         say(&statistics(&report, entries));
     }
@@ -91,7 +90,7 @@ fn list(args: &Args, text: &mut Vec<u8>, width: Option<usize>) -> Result<ExitCod
         human::print(&report, text, width)
     };
     printed.map_err(|e| Error::Io("output", e))?;
-    Ok(if args.stale && is_misplaced {
+    Ok(if args.stale && !report.epolls.is_empty() {
         FOUND.into()
     } else {
         ExitCode::SUCCESS

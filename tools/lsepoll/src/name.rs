@@ -96,6 +96,11 @@ impl Kinds {
         })
     }
 
+    /// Whether the target file is a socket.
+    pub fn is_socket(&self, entry: &Entry) -> bool {
+        self.sockets == Some(entry.device)
+    }
+
     /// Whether [`inode_in_link`] knows the inode of the target file.
     pub fn is_inode_in_link(&self, entry: &Entry) -> bool {
         [self.sockets, self.pipes].contains(&Some(entry.device))

@@ -32,6 +32,8 @@ pub struct Searched {
 pub struct Epoll {
     /// Where it is open. The first place is the one from which the entries are seen.
     pub holders: Vec<Place>,
+    /// The length of the interest list. With --stale, not all have a row.
+    pub entries: usize,
     pub rows: Vec<Row>,
 }
 

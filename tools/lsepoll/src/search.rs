@@ -191,6 +191,10 @@ fn ask_round(
     for (index, miss) in misses {
         let watch = &mut watches[index];
         let (entry, scope) = (miss.entry(), watch.scope(&miss));
+        // A socket has one file: if its inode is listed, the file is there.
+        if kinds.is_socket(entry) && candidates.count(entry, scope, kinds) > 0 {
+            continue;
+        }
         let is_missed = if is_comparing {
             let compare = |place: &Place| watch.compare(place, entry);
             !candidates.is_anywhere(entry, scope, kinds, compare)?

@@ -383,6 +383,7 @@ impl Watch {
         }
         Ok(Epoll {
             holders: self.holders,
+            entries: rows.len(),
             rows,
         })
     }

@@ -112,7 +112,7 @@ pub fn stale() -> Outcome {
     let found = run(&["--stale", &pid])?;
     let (file, now) = (eventfd_name(way.pid, C)?, eventfd_name(way.pid, B)?);
     let expected = [
-        format!("pid {pid} (way), fd 50: 1 entry, 1 not in place"),
+        format!("pid {pid} (way), fd 50: 2 entries, 1 not in place"),
         String::new(),
         "FD | TOFF | EVENTS | DATA | STATE | FILE | WHERE".to_string(),
         format!("61 | 0 | IN | 61 | stale, moved | {file} | fd 70; fd 61 is now {now}"),
