@@ -443,8 +443,8 @@ impl Controller {
         Ok(())
     }
 
-    /// Looks up all entries of the interest lists that a process has open. Each is compared with the target files of the
-    /// same fd, and if `in_full`, with all files.
+    /// Looks up all entries of the interest lists that a process has open. Each is compared with
+    /// the target files of the same fd, and if `in_full`, with all files.
     fn check(&mut self, in_full: bool) -> Result<(), Failure> {
         let Controller { model, rng } = self;
         for (&list, entries) in &model.lists {

@@ -96,8 +96,8 @@ impl EventPoll {
 
     /// Calls `f` with the interest list, under `ep->mtx`.
     ///
-    /// May sleep. `f` must not lock an epoll instance: the same one deadlocks, and the order for two
-    /// is that of their nesting (see "Locking" in `fs/eventpoll.c`), which is not known here.
+    /// May sleep. `f` must not lock an epoll instance: the same one deadlocks, and the order for
+    /// two is that of their nesting (see "Locking" in `fs/eventpoll.c`), which is not known here.
     /// Lockdep reports either as recursive locking.
     #[inline]
     pub fn with_interest_list<R>(&self, f: impl FnOnce(&mut InterestList<'_>) -> R) -> R {
@@ -138,8 +138,8 @@ impl EpItem {
     }
 }
 
-/// The interest list of an epoll instance, under `ep->mtx`. See the [module documentation](self) for
-/// an example.
+/// The interest list of an epoll instance, under `ep->mtx`. See the [module documentation](self)
+/// for an example.
 ///
 /// # Invariants
 ///
@@ -189,9 +189,9 @@ impl InterestList<'_> {
     /// fd before it, or [`None`] if there is no such entry. The order is that of
     /// `/proc/PID/fdinfo/EFD`.
     ///
-    /// A lookup continues from the entry found last, if that has the same fd and no greater toff: the
-    /// entries of one fd in ascending order then take amortized constant time each. After a change
-    /// of the list, or a lookup of another fd or a smaller toff in between, a lookup is
+    /// A lookup continues from the entry found last, if that has the same fd and no greater toff:
+    /// the entries of one fd in ascending order then take amortized constant time each. After a
+    /// change of the list, or a lookup of another fd or a smaller toff in between, a lookup is
     /// O(log n + `toff`) in the length of the list.
     ///
     /// Mirrors `ep_find_tfd()` in `fs/eventpoll.c`.
@@ -223,7 +223,8 @@ impl InterestList<'_> {
     }
 }
 
-/// The target file of an entry, under `ep->mtx`. See the [module documentation](self) for an example.
+/// The target file of an entry, under `ep->mtx`. See the [module documentation](self) for an
+/// example.
 pub struct Target<'a>(&'a EpItem);
 
 impl Target<'_> {

@@ -155,8 +155,8 @@ impl<T, const OFFSET: usize> CRbTree<T, OFFSET> {
         let mut next = NonNull::new(unsafe { (*self.0.get()).rb_node });
         let mut bound = None;
 
-        // Branching takes 5 or 6 instructions per level on x86_64; the conditional move that compilers
-        // make of a single loop takes 7.
+        // Branching takes 5 or 6 instructions per level on x86_64; the conditional move that
+        // compilers make of a single loop takes 7.
         'search: while let Some(mut node) = next {
             // SAFETY: `node` was reached from the root, thus it is in this tree.
             while !before(unsafe { Self::item(node) }) {
