@@ -194,7 +194,8 @@ pub const SECTIONS: &[Section] = &[
         text: "Linux 4.13 or newer with CONFIG_KCMP, and /proc. Processes of the same user can be \
                inspected, unless they have changed their uid, gid or capabilities; others take \
                root or CAP_SYS_PTRACE. The processes run meanwhile. An answer is asked for again \
-               when an entry or a file has changed; entries that keep changing are unsettled.",
+               when an entry or a file has changed; entries that keep changing are unsettled. A \
+               file that processes pass on faster than lsepoll can look may be called nowhere.",
         terms: &[],
     },
     Section {

@@ -60,7 +60,8 @@ pub struct Row {
     pub places: Vec<Place>,
 }
 
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+/// From near to far.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, PartialOrd, Ord)]
 pub enum State {
     /// The fd of the entry still refers to the target file.
     InPlace,

@@ -16,7 +16,10 @@ use crate::process::{self, Fd, Listing, Pid, Place};
 use crate::progress::Progress;
 use crate::report::{Epoll, Report, Searched};
 use crate::sockets::Sockets;
-use crate::watch::{QUIET_ROUNDS, ROUNDS, Watch};
+use crate::watch::{QUIET_ROUNDS, Watch};
+
+/// The most rounds. What is not settled then is unsettled.
+const ROUNDS: u32 = 20;
 
 /// The number of comparisons to spend in a round on misses.
 const PATIENCE: usize = 100_000;
@@ -193,6 +196,7 @@ fn ask_round(
         let (entry, scope) = (miss.entry(), watch.scope(&miss));
         // A socket has one file: if its inode is listed, the file is there.
         if kinds.is_socket(entry) && candidates.count(entry, scope, kinds) > 0 {
+            watch.see(&miss);
             continue;
         }
         let is_missed = if is_comparing {

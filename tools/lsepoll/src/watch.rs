@@ -17,10 +17,8 @@ use std::collections::{HashMap, HashSet};
 const LISTINGS: u32 = 10;
 
 /// A file that moves from fd to fd all the time can escape one search, but hardly all of them. It is
-/// said not to be there after so many rounds in which no other file of its kind went,
+/// said not to be there after so many rounds in which no file went that could have been this one.
 pub const QUIET_ROUNDS: u32 = 6;
-/// or so many rounds at all.
-pub const ROUNDS: u32 = 20;
 
 /// About how many lines of fdinfo to read again to confirm rows.
 const CONFIRMED: usize = 30_000;
@@ -70,6 +68,8 @@ pub struct Watch {
     unconfirmed: Vec<Key>,
     /// Those that were missed in the last round.
     misses: HashMap<Key, Miss>,
+    /// The nearest state in which they were seen before.
+    seen: HashMap<Key, State>,
     kinds: Kinds,
 }
 
@@ -82,6 +82,7 @@ impl Watch {
             rows: HashMap::new(),
             unconfirmed: Vec::new(),
             misses: HashMap::new(),
+            seen: HashMap::new(),
             kinds,
         }
     }
@@ -126,6 +127,7 @@ impl Watch {
             .collect();
         self.rows.retain(|(tfd, _), _| known.contains(tfd));
         self.misses.retain(|(tfd, _), _| known.contains(tfd));
+        self.seen.retain(|(tfd, _), _| known.contains(tfd));
         self.entries = entries;
         Ok(true)
     }
@@ -156,7 +158,10 @@ impl Watch {
             };
             match self.look(&row.places[0], &row.entry)? {
                 Some(Seen::Target(name)) if name == row.file => {}
-                _ => drop(self.rows.remove(key)),
+                _ => {
+                    self.seen.insert(*key, row.state);
+                    self.rows.remove(key);
+                }
             }
         }
         Ok(())
@@ -291,8 +296,12 @@ impl Watch {
             self.settle(row);
             return Ok(None);
         }
-        // A file that was somewhere before is not nowhere, but moves.
-        let before = before.filter(|before| before.row.state == state || state == State::Elsewhere);
+        let seen = self.seen.entry(row.entry.key()).or_insert(state);
+        if state > (*seen).max(State::Moved) {
+            // A file that was seen there, and is not there now, moves.
+            return Ok(None);
+        }
+        *seen = state;
         let (rounds, quiet_rounds) = before.map_or((0, 0), |m| (m.rounds, m.quiet_rounds));
         Ok(Some(Miss {
             row,
@@ -310,20 +319,26 @@ impl Watch {
         (miss.row.state == State::Elsewhere).then_some(self.home().table.tid)
     }
 
+    /// Remembers that the target file of a miss was listed.
+    pub fn see(&mut self, miss: &Miss) {
+        let seen = (self.seen.entry(miss.entry().key())).or_insert(State::Elsewhere);
+        *seen = State::Elsewhere.min(*seen);
+    }
+
     /// Remembers a miss, and settles it if there were enough. `is_quiet` says whether no file went
     /// that could have been this one.
     pub fn miss(&mut self, mut miss: Miss, is_quiet: bool) {
         let key = miss.row.entry.key();
         miss.is_quiet &= is_quiet;
         miss.quiet_rounds += u32::from(miss.is_quiet);
-        if miss.quiet_rounds >= QUIET_ROUNDS || miss.rounds >= ROUNDS {
+        if miss.quiet_rounds >= QUIET_ROUNDS {
             self.rows.insert(key, miss.row);
         } else {
             self.misses.insert(key, miss);
         }
     }
 
-    /// Whether more rounds will settle a miss.
+    /// Whether more rounds may settle a miss.
     pub fn is_missing_rounds(&self) -> bool {
         let mut misses = self.misses.values();
         misses.any(|miss| miss.rounds >= QUIET_ROUNDS)

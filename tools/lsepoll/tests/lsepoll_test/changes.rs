@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! An interest list that changes without pause.
+//! Interest lists and files that change without pause.
 
 use crate::lsepoll::run;
 use crate::schema;
@@ -201,4 +201,72 @@ pub fn changes() -> Outcome {
         .into());
     }
     Ok(())
+}
+
+/// Passes a file on. Each process closes it when the next one has it.
+fn pass_on(from: Fd, to: Fd) -> io::Result<()> {
+    loop {
+        let file = scene::receive_file(from)?;
+        scene::send_pid(from, 0)?;
+        // Faster, and no search could be sure to see it.
+        std::thread::sleep(Duration::from_millis(20));
+        scene::send_file(to, file)?;
+        scene::receive_pid(to)?;
+        scene::close(file)?;
+    }
+}
+
+/// Adds a file, and lets processes pass it round.
+fn pass_round(file: Fd) -> io::Result<()> {
+    const PROCESSES: usize = 10;
+
+    create()?;
+    scene::place(file, AWAY)?;
+    scene::add(EPOLL, AWAY, 0)?;
+    let mut links = Vec::new();
+    for _ in 0..PROCESSES {
+        links.push(scene::socketpair(libc::SOCK_STREAM)?);
+    }
+    for i in 0..PROCESSES {
+        let (from, to) = (links[i][1], links[(i + 1) % PROCESSES][0]);
+        let member = Actor::start("member", || {
+            scene::close(EPOLL)?;
+            scene::close(AWAY)?;
+            std::thread::spawn(move || {
+                let _ = pass_on(from, to);
+            });
+            Ok(0)
+        })?;
+        member.leave();
+    }
+    scene::send_file(links[0][0], AWAY)?;
+    scene::receive_pid(links[0][0])?;
+    scene::close(AWAY)
+}
+
+/// A file that is always open somewhere is not said to be nowhere.
+fn is_found(open: fn() -> io::Result<Fd>) -> Outcome {
+    const RUNS: u32 = 10;
+
+    let way = Actor::start("way", || open().and_then(pass_round).map(|()| 0))?;
+    let mut unsettled = 0;
+    for _ in 0..RUNS {
+        let found = schema::check(&run(&["--json", &way.pid.to_string()])?.quiet()?)?;
+        let state = &found[0]["entries"][0]["state"];
+        if state == "unsettled" {
+            unsettled += 1;
+        } else {
+            same(state.as_str(), Some("elsewhere"))?;
+        }
+    }
+    println!("# {unsettled} of {RUNS} runs could not settle it");
+    Ok(())
+}
+
+pub fn eventfd_passed_round() -> Outcome {
+    is_found(scene::eventfd)
+}
+
+pub fn socket_passed_round() -> Outcome {
+    is_found(|| scene::socketpair(libc::SOCK_STREAM).map(|[ours, _]| ours))
 }

@@ -64,6 +64,8 @@ const TESTS: &[(&str, Test)] = &[
     ("user_namespace", errors::user_namespace),
     ("calls", calls::calls),
     ("changes", changes::changes),
+    ("eventfd_passed_round", changes::eventfd_passed_round),
+    ("socket_passed_round", changes::socket_passed_round),
     ("fuzzed_proc", fuzz::fuzzed_proc),
 ];
 
