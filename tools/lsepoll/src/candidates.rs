@@ -96,7 +96,7 @@ impl Candidates {
     }
 
     /// Whether the target file of an entry is open at one of the listed places, by comparing it with
-    /// each file; in one fd table only if there is a `table`.
+    /// each file that [`Candidates::search`] did not; in one fd table only if there is a `table`.
     pub fn is_anywhere(
         &mut self,
         entry: &Entry,
@@ -105,7 +105,7 @@ impl Candidates {
         mut compare: impl FnMut(&Place) -> Result<Answer, Error>,
     ) -> Result<bool, Error> {
         for inode in inodes(entry, kinds) {
-            let group = self.groups.get(&inode);
+            let group = (self.groups.get(&inode)).filter(|group| group.sorted.is_some());
             for place in group.into_iter().flat_map(|group| group.of_table(table)) {
                 if watching(&mut self.restless, place, &mut compare)? == Answer::Equal {
                     return Ok(true);

@@ -95,7 +95,7 @@ fn server(channel: Fd) -> io::Result<Pid> {
 }
 
 /// Runs the demo. Returns whether each row is right.
-pub fn run(out: &mut impl Write, width: Option<usize>) -> Result<bool, Error> {
+pub fn run(out: &mut impl Write, width: Option<u16>) -> Result<bool, Error> {
     let error = |e| Error::Io("demo", e);
     let [ours, theirs] = scene::socketpair(libc::SOCK_STREAM).map_err(error)?;
     let client = Actor::start("client", || client(ours)).map_err(error)?;

@@ -2,6 +2,7 @@
 
 //! Errors, each with a remedy where there is one.
 
+use crate::name::printable;
 use crate::process::{Fd, Pid};
 use std::fmt;
 use std::io;
@@ -49,11 +50,13 @@ impl fmt::Display for Error {
             ),
             Error::NotPermitted(pid) => write!(
                 f,
-                "pid {pid}: not permitted: run lsepoll as root, with CAP_SYS_PTRACE, or as the \
-                 user of the process, which must not have changed its uid, gid or capabilities"
+                "pid {pid}: not permitted: that takes CAP_SYS_PTRACE in its user namespace, as \
+                 root has there, or the same user, if the process has not changed its uid, gid or \
+                 capabilities"
             ),
             Error::NotOpen(pid, fd) => write!(f, "pid {pid}: fd {fd} is not open"),
             Error::NotEpoll(pid, fd, name) => {
+                let name = printable(name);
                 write!(f, "pid {pid}: fd {fd} is not an epoll file, but {name}")
             }
             Error::Fdinfo(line) => write!(f, "fdinfo of an epoll file is not understood: {line}"),

@@ -6,92 +6,108 @@ use crate::events;
 use crate::name::printable;
 use crate::process::{Place, Table};
 use crate::report::{Epoll, Report, Row, Searched, State};
-use crate::table::{self, Cell, Layout};
 use anstyle::{AnsiColor, Style};
+use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table as Layout, presets};
 use std::io::{self, Write};
 
-const COLUMNS: [(&str, Layout); 7] = [
-    ("FD", Layout::Right),
-    ("TOFF", Layout::Right),
-    ("EVENTS", Layout::Left),
-    ("DATA", Layout::Right),
-    ("STATE", Layout::Left),
-    ("FILE", Layout::Broken),
-    ("WHERE", Layout::Broken),
-];
+const COLUMNS: [&str; 7] = ["FD", "TOFF", "EVENTS", "DATA", "STATE", "FILE", "WHERE"];
+const BOLD: Style = Style::new().bold();
 
 /// The number of processes that a cell names on a terminal.
 const FEW: usize = 4;
 
 /// Prints all epoll files. `width` is that of the terminal, if there is one.
-pub fn print(report: &Report, out: &mut impl Write, width: Option<usize>) -> io::Result<()> {
+pub fn print(report: &Report, out: &mut impl Write, width: Option<u16>) -> io::Result<()> {
     let limit = width.map_or(usize::MAX, |_| FEW);
     for (i, epoll) in report.epolls.iter().enumerate() {
         if i > 0 {
             writeln!(out)?;
         }
-        print_heading(epoll, out, limit)?;
+        writeln!(out, "{}", heading(epoll, width, limit).trim_fmt())?;
         if !epoll.rows.is_empty() {
-            writeln!(out)?;
-            let home = &epoll.holders[0].table;
-            let rows: Vec<_> = (epoll.rows.iter())
-                .map(|row| cells(row, home, limit))
-                .collect();
-            table::print(out, &COLUMNS, &rows, width)?;
+            writeln!(out, "\n{}", table(epoll, width, limit).trim_fmt())?;
         }
     }
     Ok(())
 }
 
-fn print_heading(epoll: &Epoll, out: &mut impl Write, limit: usize) -> io::Result<()> {
-    let (home, others) = (&epoll.holders[0], &epoll.holders[1..]);
-    let bold = Style::new().bold();
-    write!(
-        out,
-        "{bold}{}, fd {}{bold:#}",
-        process(&home.table),
-        home.fd
-    )?;
-    write!(out, ": {}", count(epoll.entries, "entry", "entries"))?;
-    match epoll.misplaced() {
-        0 => {}
-        misplaced => write!(out, ", {misplaced} not in place")?,
+/// A table without lines that is no wider than the terminal.
+fn layout(width: Option<u16>) -> Layout {
+    let mut layout = Layout::new();
+    layout.load_preset(presets::NOTHING);
+    if let Some(width) = width {
+        layout.set_content_arrangement(ContentArrangement::Dynamic);
+        layout.set_width(width);
     }
-    writeln!(out)?;
-    if !others.is_empty() {
-        writeln!(out, "also open as {}", places(others, &home.table, limit))?;
-    }
-    Ok(())
+    layout
 }
 
-fn cells(row: &Row, home: &Table, limit: usize) -> [Cell; 7] {
+fn heading(epoll: &Epoll, width: Option<u16>, limit: usize) -> Layout {
+    let (home, others) = (&epoll.holders[0], &epoll.holders[1..]);
+    let name = format!("{}, fd {}", process(&home.table), home.fd);
+    let entries = count(epoll.entries, "entry", "entries");
+    let misplaced = match epoll.misplaced() {
+        0 => String::new(),
+        misplaced => format!(", {misplaced} not in place"),
+    };
+    let mut layout = layout(width);
+    layout.add_row([format!("{BOLD}{name}{BOLD:#}: {entries}{misplaced}")]);
+    if !others.is_empty() {
+        layout.add_row([format!(
+            "also open as {}",
+            places(others, &home.table, limit)
+        )]);
+    }
+    for column in layout.column_iter_mut() {
+        column.set_padding((0, 0));
+    }
+    layout
+}
+
+fn table(epoll: &Epoll, width: Option<u16>, limit: usize) -> Layout {
+    let mut layout = layout(width);
+    layout.set_header(COLUMNS.map(|title| format!("{BOLD}{title}{BOLD:#}")));
+    for row in &epoll.rows {
+        layout.add_row(cells(row, &epoll.holders[0].table, limit));
+    }
+    for (column, title) in layout.column_iter_mut().zip(COLUMNS) {
+        column.set_padding((0, if title == "WHERE" { 0 } else { 2 }));
+        match title {
+            "FD" | "TOFF" | "DATA" => {
+                column.set_cell_alignment(CellAlignment::Right);
+                column.set_constraint(ColumnConstraint::ContentWidth);
+            }
+            "EVENTS" => drop(column.set_delimiter('|')),
+            _ => {}
+        }
+    }
+    layout
+}
+
+fn cells(row: &Row, home: &Table, limit: usize) -> [String; 7] {
     let entry = &row.entry;
     let data = match u32::try_from(entry.data) {
         Ok(data) => data.to_string(),
         Err(_) => format!("{:#x}", entry.data),
     };
-    let state = match row.stale {
-        Some(_) => format!("stale, {}", row.state.name()),
-        None => row.state.name().to_string(),
-    };
+    let style = style(row.state);
+    let stale = if row.stale.is_some() { "stale, " } else { "" };
+    let state = format!("{style}{stale}{}{style:#}", row.state.name());
     let mut found = Vec::new();
     if row.state != State::InPlace && !row.places.is_empty() {
         found.push(places(&row.places, home, limit));
     }
     if let Some(stale) = &row.stale {
-        found.push(format!("fd {} is now {stale}", entry.tfd));
+        found.push(format!("fd {} is now {}", entry.tfd, printable(stale)));
     }
     [
-        entry.tfd.to_string().into(),
-        entry.toff.to_string().into(),
-        events::describe(entry.events).into(),
-        data.into(),
-        Cell {
-            text: state,
-            style: style(row.state),
-        },
-        row.file.clone().into(),
-        found.join("; ").into(),
+        entry.tfd.to_string(),
+        entry.toff.to_string(),
+        events::describe(entry.events),
+        data,
+        state,
+        printable(&row.file),
+        found.join("; "),
     ]
 }
 

@@ -23,5 +23,4 @@ pub mod report;
 pub mod scene;
 pub mod search;
 pub mod sockets;
-pub mod table;
 pub mod watch;

@@ -38,7 +38,7 @@ fn run(args: &Args) -> Result<ExitCode, Error> {
         ColorChoice::Always => anstream::ColorChoice::Always,
         ColorChoice::Never => anstream::ColorChoice::Never,
     });
-    let width = terminal_size::terminal_size_of(io::stdout()).map(|(width, _)| width.0.into());
+    let width = terminal_size::terminal_size_of(io::stdout()).map(|(width, _)| width.0);
 
     let mut text = Vec::new();
     let code = if args.man {
@@ -61,7 +61,7 @@ fn run(args: &Args) -> Result<ExitCode, Error> {
     }
 }
 
-fn list(args: &Args, text: &mut Vec<u8>, width: Option<usize>) -> Result<ExitCode, Error> {
+fn list(args: &Args, text: &mut Vec<u8>, width: Option<u16>) -> Result<ExitCode, Error> {
     let selection = Selection {
         pids: args.pids.clone(),
         name: args.name.clone(),

@@ -26,7 +26,7 @@ pub fn of(place: &Place) -> Option<String> {
     if let Some(number) = numbered.and_then(|(_, key)| fdinfo::value(place, key)) {
         name.insert_str(name.len() - 1, &format!(":{number}"));
     }
-    Some(printable(&name))
+    Some(name)
 }
 
 /// The inode in the name of a socket.
@@ -38,11 +38,13 @@ fn in_brackets(name: &str, prefix: &str) -> Option<u64> {
     name.strip_prefix(prefix)?.strip_suffix(']')?.parse().ok()
 }
 
-/// Escapes what would confuse a terminal.
+/// Escapes what would confuse a terminal or its user: control characters, those that turn the
+/// direction of text, and the backslash of an escape.
 pub fn printable(text: &str) -> String {
+    let is_turning = |c| matches!(c, '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let mut printable = String::with_capacity(text.len());
     for c in text.chars() {
-        if c.is_control() {
+        if c.is_control() || c == '\\' || is_turning(c) {
             printable.extend(c.escape_default());
         } else {
             printable.push(c);
@@ -134,6 +136,7 @@ mod tests {
     fn names_do_not_confuse_a_terminal() {
         assert_eq!(printable("/tmp/ä b"), "/tmp/ä b");
         assert_eq!(printable("a\x1b[31m\nb"), "a\\u{1b}[31m\\nb");
+        assert_eq!(printable("gpj.\u{202e}a\\n"), "gpj.\\u{202e}a\\\\n");
     }
 
     #[test]

@@ -2,7 +2,6 @@
 
 //! Addresses of sockets, from /proc/PID/net.
 
-use crate::name::printable;
 use crate::process::Pid;
 use std::collections::HashMap;
 use std::fs;
@@ -104,7 +103,7 @@ pub fn parse_unix(line: &str) -> Option<(u64, String)> {
         // The path may have spaces, and is the rest of the line.
         let start = path.as_ptr() as usize - line.as_ptr() as usize;
         text.push(' ');
-        text.push_str(&printable(&line[start..]));
+        text.push_str(&line[start..]);
     }
     if u32::from_str_radix(fields.get(3)?, 16).ok()? & UNIX_LISTEN != 0 {
         text.push_str(" listening");

@@ -368,7 +368,7 @@ pub fn not_permitted() -> Outcome {
     let lsepoll = ForAnybody::new()?;
     let root = Actor::start("root", || create().map(|()| 0))?;
     let pid = root.pid.to_string();
-    let message = format!("pid {pid}: not permitted: run lsepoll as root, with CAP_SYS_PTRACE");
+    let message = format!("pid {pid}: not permitted: that takes CAP_SYS_PTRACE");
     lsepoll.run_as_nobody(&[&pid])?.fails_with(&message)?;
     let all = lsepoll.run_as_nobody(&[])?;
     same(all.out.contains(&format!("pid {pid} ")), false)
