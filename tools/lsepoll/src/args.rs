@@ -93,7 +93,7 @@ pub const SECTIONS: &[Section] = &[
             (
                 "WHERE",
                 "The places where the target file is open, if it is not in place, and the file \
-                 to which a stale fd refers.",
+                 to which a stale fd refers. A terminal shows four processes at most.",
             ),
         ],
     },
@@ -157,7 +157,7 @@ pub const SECTIONS: &[Section] = &[
             ),
             (
                 "entries[].file",
-                "The target file, an object: name as in FILE, inode (a number) and device \
+                "The target file, an object: name as in FILE, without its escapes, inode (a number) and device \
                  (major:minor) as in fdinfo.",
             ),
             (
@@ -186,7 +186,10 @@ pub const SECTIONS: &[Section] = &[
                 "1",
                 "With --stale: an entry is moved, elsewhere, nowhere or unsettled.",
             ),
-            ("2", "An error."),
+            (
+                "2",
+                "An error. Other processes that were named are listed all the same.",
+            ),
         ],
     },
     Section {

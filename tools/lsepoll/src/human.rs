@@ -163,7 +163,7 @@ pub fn notes(report: &Report, is_narrowed: bool) -> Vec<String> {
     } = report.searched;
     let in_state = |state| report.rows().filter(|row| row.state == state).count();
     let mut notes = Vec::new();
-    if report.epolls.is_empty() {
+    if report.epolls.is_empty() && report.errors.is_empty() {
         notes.push("no epoll instance found".to_string());
     }
     let nowhere = in_state(State::Nowhere);

@@ -72,17 +72,19 @@ fn list(args: &Args, text: &mut Vec<u8>, width: Option<u16>) -> Result<ExitCode,
     if args.verbose {
         say(&statistics(&report, entries));
     }
-    if !args.json {
-        for note in human::notes(&report, !args.pids.is_empty()) {
-            say(&note);
-        }
+    for error in &report.errors {
+        say(&error.to_string());
     }
-
+    let notes = human::notes(&report, !args.pids.is_empty());
     if args.stale {
         for epoll in &mut report.epolls {
             epoll.rows.retain(|row| row.state != State::InPlace);
         }
         report.epolls.retain(|epoll| !epoll.rows.is_empty());
+    }
+    // Each object of JSON has what the notes say.
+    if !args.json || report.epolls.is_empty() {
+        notes.iter().for_each(|note| say(note));
     }
     let printed = if args.json {
         json::print(&report, text)
@@ -90,7 +92,9 @@ fn list(args: &Args, text: &mut Vec<u8>, width: Option<u16>) -> Result<ExitCode,
         human::print(&report, text, width)
     };
     printed.map_err(|e| Error::Io("output", e))?;
-    Ok(if args.stale && !report.epolls.is_empty() {
+    Ok(if !report.errors.is_empty() {
+        FAILED.into()
+    } else if args.stale && !report.epolls.is_empty() {
         FOUND.into()
     } else {
         ExitCode::SUCCESS

@@ -8,10 +8,14 @@ use clap_mangen::roff::{Roff, bold, roman};
 use std::io::{self, Write};
 
 pub fn print(out: &mut impl Write) -> io::Result<()> {
+    let usage = args::command().render_usage().to_string();
     let man = Man::new(args::command());
     man.render_title(out)?;
     man.render_name_section(out)?;
-    man.render_synopsis_section(out)?;
+    let mut roff = Roff::new();
+    roff.control("SH", ["SYNOPSIS"]);
+    roff.text([roman(usage.trim_start_matches("Usage: "))]);
+    roff.to_writer(out)?;
     man.render_description_section(out)?;
     man.render_options_section(out)?;
     let mut roff = Roff::new();

@@ -4,6 +4,7 @@
 
 use crate::error::Error;
 use crate::kcmp;
+use crate::progress::Progress;
 use std::collections::HashSet;
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -152,9 +153,12 @@ fn is_alive(pid: Pid) -> bool {
 }
 
 /// Lists all files but those of process `own`.
-pub fn list(own: Pid) -> Result<Listing, Error> {
+pub fn list(own: Pid, progress: &mut Progress) -> Result<Listing, Error> {
     let mut listing = Listing::default();
-    for pid in numbers("/proc").map_err(|e| Error::Io("/proc", e))? {
+    let pids = numbers("/proc").map_err(|e| Error::Io("/proc", e))?;
+    progress.begin("listing files", pids.len());
+    for pid in pids {
+        progress.step();
         if pid == own {
             continue;
         }

@@ -2,13 +2,17 @@
 
 //! The result of a search.
 
+use crate::error::Error;
 use crate::fdinfo::Entry;
 use crate::process::Place;
 
 /// All that was found.
+#[derive(Default)]
 pub struct Report {
     pub epolls: Vec<Epoll>,
     pub searched: Searched,
+    /// Why some of what was selected is not there.
+    pub errors: Vec<Error>,
 }
 
 impl Report {
@@ -18,6 +22,7 @@ impl Report {
 }
 
 /// Where the search went.
+#[derive(Default)]
 pub struct Searched {
     pub processes: usize,
     pub files: usize,

@@ -47,28 +47,38 @@ pub fn search(selection: &Selection, progress: &mut Progress) -> Result<Report, 
     kcmp::probe(own)?;
     let kinds = Kinds::probe().map_err(|e| Error::Io("/proc/self/fd", e))?;
     let mut selection = selection.clone();
-    for pid in &mut selection.pids {
-        *pid = process::process_of(*pid)?;
+    let mut errors = Vec::new();
+    let is_narrowed = !selection.pids.is_empty();
+    selection.pids = (selection.pids.into_iter())
+        .filter_map(|pid| process::process_of(pid).map_err(|e| errors.push(e)).ok())
+        .collect();
+    if is_narrowed && selection.pids.is_empty() {
+        return Ok(Report {
+            errors,
+            ..Report::default()
+        });
     }
 
-    let (mut listing, epolls) = list_epolls(own)?;
+    let (mut listing, epolls) = list_epolls(own, progress)?;
+    errors.extend(explain(&selection, &listing));
     let mut watches = watches(&selection, epolls, kinds);
-    if watches.is_empty() {
-        explain(&selection, &listing)?;
-    }
     update(&mut watches, Watch::update)?;
     let mut rounds = 0;
     loop {
         rounds += 1;
         ask_round(&mut watches, &listing, &kinds, progress)?;
-        update(&mut watches, Watch::confirm)?;
+        progress.begin("confirming", watches.len());
+        update(&mut watches, |watch| {
+            progress.step();
+            watch.confirm()
+        })?;
         let is_settled = watches.iter().all(|watch| watch.unsettled().is_empty());
         // Entries that keep changing are not worth more.
         let is_enough = rounds >= QUIET_ROUNDS && !watches.iter().any(Watch::is_missing_rounds);
         if is_settled || is_enough || rounds == ROUNDS {
             break;
         }
-        listing = process::list(own)?;
+        listing = process::list(own, progress)?;
     }
 
     let mut epolls = Vec::new();
@@ -85,14 +95,15 @@ pub fn search(selection: &Selection, progress: &mut Progress) -> Result<Report, 
             hidden: process::is_proc_hidden(),
             rounds,
         },
+        errors,
     })
 }
 
 /// Lists all files, and the places of each epoll file among them.
-fn list_epolls(own: Pid) -> Result<(Listing, Vec<Vec<Place>>), Error> {
+fn list_epolls(own: Pid, progress: &mut Progress) -> Result<(Listing, Vec<Vec<Place>>), Error> {
     let mut tries = 0..QUIET_ROUNDS;
     loop {
-        let listing = process::list(own)?;
+        let listing = process::list(own, progress)?;
         let epolls = (listing.files.iter()).filter(|(_, link)| link == EPOLL_LINK);
         let epolls = epolls.map(|(place, _)| place.clone());
         let sorted = order::sort(epolls, candidates::compare)?;
@@ -126,25 +137,30 @@ fn watches(selection: &Selection, epolls: Vec<Vec<Place>>, kinds: Kinds) -> Vec<
     watches
 }
 
-/// Why none of the selected processes has an epoll file at the selected fd.
-fn explain(selection: &Selection, listing: &Listing) -> Result<(), Error> {
-    let (Some(&pid), Some(efd)) = (selection.pids.first(), selection.efd) else {
-        return Ok(());
+/// Why selected processes have no epoll file at the selected fd.
+fn explain(selection: &Selection, listing: &Listing) -> Vec<Error> {
+    let Some(efd) = selection.efd else {
+        return Vec::new();
     };
-    let mut files = listing.files.iter().map(|(place, _)| place);
-    match files.find(|place| place.table.pid == pid && place.fd == efd) {
-        None => Err(Error::NotOpen(pid, efd)),
-        Some(place) => match name::of(place) {
-            None => Err(Error::NotOpen(pid, efd)),
-            Some(name) => Err(Error::NotEpoll(pid, efd, name)),
-        },
-    }
+    let why = |&pid: &Pid| {
+        let is_there = |place: &Place| place.table.pid == pid && place.fd == efd;
+        let mut files = listing.files.iter().filter(|(place, _)| is_there(place));
+        let first = files.clone().next();
+        if files.any(|(_, link)| link == EPOLL_LINK) {
+            return None;
+        }
+        Some(match first.and_then(|(place, _)| name::of(place)) {
+            None => Error::NotOpen(pid, efd),
+            Some(name) => Error::NotEpoll(pid, efd, name),
+        })
+    };
+    selection.pids.iter().filter_map(why).collect()
 }
 
 /// Updates all epoll files, and drops those that are gone.
 fn update(
     watches: &mut Vec<Watch>,
-    update: impl Fn(&mut Watch) -> Result<bool, Error>,
+    mut update: impl FnMut(&mut Watch) -> Result<bool, Error>,
 ) -> Result<(), Error> {
     for mut watch in std::mem::take(watches) {
         if update(&mut watch)? {

@@ -8,8 +8,8 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
-const INET: [&str; 8] = [
-    "tcp", "tcp6", "udp", "udp6", "udplite", "udplite6", "raw", "raw6",
+const INET: [&str; 10] = [
+    "tcp", "tcp6", "udp", "udp6", "udplite", "udplite6", "raw", "raw6", "icmp", "icmp6",
 ];
 
 /// State of a TCP socket that listens, of enum in net/tcp_states.h.
@@ -52,6 +52,8 @@ fn read(pid: Pid) -> ByInode {
         parse_lines(protocol, &|line| parse_inet(protocol, line));
     }
     parse_lines("unix", &parse_unix);
+    parse_lines("netlink", &parse_netlink);
+    parse_lines("packet", &parse_packet);
     sockets
 }
 
@@ -111,6 +113,25 @@ pub fn parse_unix(line: &str) -> Option<(u64, String)> {
     Some((inode, text))
 }
 
+/// Parses a line of /proc/PID/net/netlink.
+pub fn parse_netlink(line: &str) -> Option<(u64, String)> {
+    let fields: Vec<&str> = line.split_whitespace().collect();
+    let (protocol, port) = (fields.get(1)?, fields.get(2)?);
+    let inode = fields.get(9)?.parse().ok()?;
+    Some((inode, format!("netlink protocol {protocol}, port {port}")))
+}
+
+/// Parses a line of /proc/PID/net/packet.
+pub fn parse_packet(line: &str) -> Option<(u64, String)> {
+    let fields: Vec<&str> = line.split_whitespace().collect();
+    let (protocol, interface) = (fields.get(3)?, fields.get(4)?);
+    let inode = fields.get(8)?.parse().ok()?;
+    Some((
+        inode,
+        format!("packet protocol 0x{protocol}, interface {interface}"),
+    ))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -141,5 +162,16 @@ mod tests {
         assert_eq!(parse_unix(line), Some(expected));
         let line = "ffff9d2b: 00000003 00000000 00000000 0005 03 4714";
         assert_eq!(parse_unix(line), Some((4714, "unix seqpacket".to_string())));
+    }
+
+    #[test]
+    fn netlink_and_packet_sockets() {
+        let line =
+            "0000000044b2123 15  4711   00000001 0        0        0     2        0        4715";
+        let expected = (4715, "netlink protocol 15, port 4711".to_string());
+        assert_eq!(parse_netlink(line), Some(expected));
+        let line = "0000000044b2123 3      3    0003   2     1 0      0      4716";
+        let expected = (4716, "packet protocol 0x0003, interface 2".to_string());
+        assert_eq!(parse_packet(line), Some(expected));
     }
 }

@@ -5,7 +5,7 @@
 use crate::lsepoll::{Ran, command, program, run, run_as};
 use crate::schema;
 use crate::tap::{Outcome, contains, same, skip};
-use crate::ways::{A, add_eventfd, create};
+use crate::ways::{A, EPOLL, add_eventfd, create};
 use lsepoll::scene::{self, Actor};
 use lsepoll::{kcmp, process};
 use std::error::Error;
@@ -266,7 +266,16 @@ pub fn arguments() -> Outcome {
 }
 
 pub fn no_such_process() -> Outcome {
-    run(&["2147483647"])?.fails_with("pid 2147483647: no such process")
+    let message = "lsepoll: pid 2147483647: no such process\n";
+    run(&["2147483647"])?.fails_with(message)?;
+    // The others are listed.
+    let way = Actor::start("way", || create().map(|()| 0))?;
+    let found = run(&["2147483647", &way.pid.to_string()])?;
+    same((found.err.as_str(), found.status), (message, Some(2)))?;
+    contains(
+        &found.out,
+        &format!("pid {} (way), fd {EPOLL}: 0 entries\n", way.pid),
+    )
 }
 
 pub fn not_an_epoll_file() -> Outcome {
@@ -279,7 +288,21 @@ pub fn not_an_epoll_file() -> Outcome {
     run(&[&pid, "--fd", "60"])?.fails_with(&format!(
         "pid {pid}: fd 60 is not an epoll file, but [eventfd"
     ))?;
-    run(&[&pid, "--fd", "61"])?.fails_with(&format!("pid {pid}: fd 61 is not open"))
+    run(&[&pid, "--fd", "61"])?.fails_with(&format!("pid {pid}: fd 61 is not open"))?;
+
+    let other = Actor::start("other", || {
+        scene::place(scene::epoll_create()?, A).map(|()| 0)
+    })?;
+    let found = run(&[&pid, &other.pid.to_string(), "--fd", "60"])?;
+    same(found.status, Some(2))?;
+    contains(
+        &found.err,
+        &format!("pid {pid}: fd 60 is not an epoll file"),
+    )?;
+    contains(
+        &found.out,
+        &format!("pid {} (other), fd 60: 0 entries\n", other.pid),
+    )
 }
 
 /// As in lsepoll | head, and with a disk that is full.

@@ -66,6 +66,8 @@ fn parse(text: &str) -> bool {
     process::parse_stat(text);
     sockets::parse_unix(text);
     sockets::parse_inet("tcp", text);
+    sockets::parse_netlink(text);
+    sockets::parse_packet(text);
     let Ok(entries) = fdinfo::parse(text) else {
         return true;
     };

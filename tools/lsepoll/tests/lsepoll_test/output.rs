@@ -103,6 +103,8 @@ pub fn selection() -> Outcome {
     // 15 characters are all that /proc has.
     let nobody = run(&["--name", "lsepoll nobody has this name"])?;
     same((nobody.out.as_str(), nobody.status), ("", Some(0)))?;
+    contains(&nobody.err, "lsepoll: no epoll instance found")?;
+    let nobody = run(&["--json", "--name", "lsepoll nobody has this name"])?;
     contains(&nobody.err, "lsepoll: no epoll instance found")
 }
 
