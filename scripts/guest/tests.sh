@@ -105,7 +105,12 @@ for part; do
 	if-there) if_there=yes ;;
 	implementation) run implementation one "the lookup is that of '$expected'" implementation ;;
 	kcmp) program kcmp_test ;;
-	tfd) program kcmp_epoll_tfd_test ;;
+	tfd)
+		program kcmp_epoll_tfd_test
+		[[ $expected == [cr]* ]] && order=fd || order=another
+		[ "$expected" = none ] || [ ! -x "$here/kcmp_epoll_tfd_test" ] || run fdinfo one "fdinfo lists entries in $order order" \
+			sh -c "'$here/kcmp_epoll_tfd_test' -r epoll.fdinfo_of_5000 | grep 'in $order order'"
+		;;
 	tfd32) program kcmp_epoll_tfd_test_32 ;;
 	race=*)
 		export KCMP_RACE_CALLS="$length" KCMP_RACE_SECONDS=900
