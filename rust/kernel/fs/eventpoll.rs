@@ -108,9 +108,10 @@ impl EventPoll {
         // as long as `self` is.
         let mutex = unsafe { Mutex::from_raw(mtx) };
 
-        // INVARIANT: `_guard` is a guard of `ep->mtx`. `ep_alloc()` has cleared the cursor; under
-        // `ep->mtx`, `ep_find_tfd()` or `InterestList::target` sets it to an entry and its toff,
-        // and C code resets it where it changes the tree.
+        // INVARIANT: `_guard` is a guard of `ep->mtx`. `ep_rbtree_insert()` keeps the tree sorted,
+        // and the keys do not change. `ep_alloc()` has cleared the cursor; under `ep->mtx`,
+        // `ep_find_tfd()` or `InterestList::target` sets it to an entry and its toff, and C code
+        // resets it where it changes the tree.
         f(&mut InterestList {
             ep: self,
             _guard: mutex.lock(),
@@ -146,6 +147,7 @@ impl EpItem {
 /// - `_guard` is a guard of `ep->mtx`, which is thus held for as long as this value exists. Each
 ///   call of [`EventPoll::with_interest_list`] has a lifetime `'a` of its own: lists of two calls
 ///   cannot be swapped.
+/// - The tree of `ep` is sorted by fd, then by file address, as `ep_cmp_ffd()` compares.
 /// - `ep->cursor` is null or an entry that is linked in the tree, and then `ep->cursor_toff` is the
 ///   count of entries before it that have the same fd.
 pub struct InterestList<'a> {
