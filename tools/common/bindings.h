@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* What the tools know of the system, by bindgen. */
+/* Input of bindgen: the system headers that the tools use. */
 #include "../../kselftest/rust/bindings.h"
 #include <fcntl.h>
 #include <sys/resource.h>

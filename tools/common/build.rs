@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Makes the bindings by bindgen, as the Makefile of the kselftests does. The environment may set
-//! `BINDGEN`, and `KHDR_INCLUDES` where the headers of another kernel than the system's are.
+//! Generates the bindings with bindgen, as the Makefile of the kselftests does. In the environment,
+//! `BINDGEN` names the program, and `KHDR_INCLUDES` has the flags to find other kernel headers than
+//! those of the system.
 
 use std::env;
 use std::error::Error;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The files that are added.
+//! The files to add.
 
 use kcmp_epoll::*;
 use std::io;
@@ -8,15 +8,15 @@ use std::os::fd::{IntoRawFd, RawFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 
-/// How the files come by their fds.
+/// Which files are opened, and in which order they are used.
 #[derive(Clone, Copy)]
 pub enum Pattern {
     /// Eventfds, opened one after the other, and used in ascending order of fd.
     Ascending,
-    /// The same, used from the last to the first.
+    /// The same, used in descending order of fd.
     Descending,
-    /// Sockets from accept(), many of them closed and replaced: fd, address and order of use have
-    /// nothing to do with each other.
+    /// Sockets from accept(), half of them closed and replaced: fd, address and order of use are
+    /// unrelated.
     Sockets,
 }
 
@@ -31,7 +31,7 @@ impl Pattern {
         }
     }
 
-    /// Opens `count` files. Returns those to use, in order, and those that only have to stay open.
+    /// Opens `count` files. Returns those to use, in order, and others that only have to stay open.
     pub fn open(self, count: usize, rng: &mut Rng) -> io::Result<(Vec<RawFd>, Vec<RawFd>)> {
         match self {
             Pattern::Ascending => Ok((open_eventfds(count)?, Vec::new())),
@@ -60,7 +60,7 @@ fn shuffle<T>(items: &mut [T], rng: &mut Rng) {
     }
 }
 
-/// Sockets that a listener has accepted, and their other ends.
+/// Opens sockets by accept(). Returns them and their other ends.
 fn open_sockets(count: usize, rng: &mut Rng) -> io::Result<(Vec<RawFd>, Vec<RawFd>)> {
     let address = SocketAddr::from_abstract_name("kcmp_epoll_bench")?;
     let listener = UnixListener::bind_addr(&address)?;
@@ -73,7 +73,7 @@ fn open_sockets(count: usize, rng: &mut Rng) -> io::Result<(Vec<RawFd>, Vec<RawF
     for _ in 0..count {
         pairs.push(connect()?);
     }
-    // Close half of them, in any order, and accept as many again.
+    // Close a random half of them, and accept as many again.
     shuffle(&mut pairs, rng);
     for (accepted, client) in pairs.drain(count / 2..) {
         close(accepted)?;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A benchmark of kcmp(2), and of what shares the interest list with `KCMP_EPOLL_TFD`.
+//! A benchmark of kcmp(2), and of the other users of the interest list.
 //!
-//! The unit is a nanosecond of `CLOCK_MONOTONIC`. In a guest under QEMU's `-icount shift=0` that is
-//! an instruction.
+//! The unit is a nanosecond of `CLOCK_MONOTONIC`. In a guest under QEMU's `-icount shift=0`, that
+//! is one instruction.
 
 mod files;
 
@@ -22,21 +22,21 @@ Measure kcmp(2), epoll_ctl(2), epoll_wait(2) and fdinfo, in nanoseconds per call
 
 Usage: kcmp_epoll_bench [--max N] [--seed N] [NAME...]
 
-  --max N    measure with 1, 10, 100, ... entries, N at most (default 1000000)
-  --seed N   of the random choices (default 1)
-  NAME       only what begins so: own, criu, two pids, lookup, toff, same fd, ctl,
-             fdinfo, wait, hold
+  --max N    measure with 1, 10, 100, ... entries, up to N (default 1000000)
+  --seed N   seed of the random choices (default 1)
+  NAME       run only the groups whose names begin with NAME: own, criu, two pids,
+             lookup, toff, same fd, ctl, fdinfo, wait, hold
 
 Prints a line for each result: name, number of entries, nanoseconds, separated by
-tabs. Says on standard error how far it is. Needs to be root, for more files than
-usual.
+tabs. Reports progress on stderr. Requires root, to raise the limits on open
+files.
 ";
 
-/// The fd of the epoll file, all the time.
+/// The fd of the epoll file.
 const EPOLL: RawFd = 10;
-/// A measurement does about this many calls.
+/// The approximate number of calls in a measurement.
 const CALLS: usize = 2000;
-/// A call of epoll_wait(2) asks for as many events at most.
+/// The maximum number of events for a call of epoll_wait(2).
 const EVENTS: usize = 64;
 
 /// The time now, in nanoseconds.
@@ -54,10 +54,11 @@ fn time(f: impl FnOnce() -> io::Result<()>) -> io::Result<u64> {
     Ok(now() - begin)
 }
 
-/// Does as many runs as take half a second of the clock, 30 at most. A run returns its nanoseconds.
+/// Repeats a run until half a second has been spent, at most 30 times. A run returns the
+/// nanoseconds that it took.
 ///
-/// A result is the best of all runs: one that no tick of the clock, and no other work of the kernel,
-/// interrupted. Runs over large interest lists are so long that all have their share of that.
+/// The result of a measurement is its best run: one that no timer tick or other work of the kernel
+/// interrupted. Runs over large interest lists are too long to escape these.
 fn repeat(mut run: impl FnMut() -> io::Result<u64>) -> io::Result<()> {
     let mut spent = 0;
     for _ in 0..30 {
@@ -99,7 +100,7 @@ fn measure<T: Copy>(
     report(name, entries, value)
 }
 
-/// The names that the user asked for.
+/// The names on the command line.
 struct Wanted(Vec<String>);
 
 impl Wanted {
@@ -112,7 +113,7 @@ impl Wanted {
     }
 }
 
-/// Puts a new epoll file in place of the one before.
+/// Replaces the epoll file with a new one.
 fn new_epoll() -> io::Result<()> {
     place(epoll_create()?, EPOLL)
 }
@@ -130,7 +131,7 @@ fn add_eventfds(entries: usize) -> io::Result<Vec<RawFd>> {
     Ok(fds)
 }
 
-/// A caller that looks up entries of a process, and compares them with one of its files.
+/// Looks up entries of an epoll file of `pid2`, and compares them with `file` of `pid1`.
 #[derive(Clone, Copy)]
 struct Lookup {
     pid1: Pid,
@@ -146,7 +147,7 @@ impl Lookup {
         Lookup { pid1, pid2, file }
     }
 
-    /// Looks up an entry. Fails unless it is there, or missing, as expected.
+    /// Looks up an entry, which has to exist if `there`, and to be missing otherwise.
     fn call(&self, tfd: RawFd, toff: u32, there: bool) -> io::Result<()> {
         let file = FileOf {
             pid: self.pid1,
@@ -165,15 +166,16 @@ impl Lookup {
     }
 }
 
-/// Enough calls for a sum without noise, and not so many that walks over all entries take minutes.
+/// Enough calls to average out noise, but few enough that walks over all entries do not take
+/// minutes.
 fn calls_for(entries: usize) -> usize {
     (CALLS * 1000 / entries).clamp(10, CALLS)
 }
 
 // --- Measurements --------------------------------------------------------------------------------
 
-/// The calls of a process that compares its own files, of CRIU, which always passes the pid of
-/// another process twice, and of a caller that compares two other processes.
+/// The calls of a process that compares its own files, of CRIU when it dumps one process, whose pid
+/// it passes twice, and of a caller that compares two other processes.
 fn bench_callers(wanted: &Wanted, rng: &mut Rng) -> Result<(), Failure> {
     const ENTRIES: usize = 500;
 
@@ -229,7 +231,7 @@ fn bench_lookup(entries: usize, rng: &mut Rng) -> io::Result<()> {
         lookup.call(fd, 0, false)
     })?;
 
-    // The cost of any kcmp that compares two files.
+    // The cost of comparing two files, without a lookup.
     let pid = getpid();
     let first = FileOf { pid, fd: fds[0] };
     measure("lookup floor", entries, &random, |fd| {
@@ -238,7 +240,7 @@ fn bench_lookup(entries: usize, rng: &mut Rng) -> io::Result<()> {
     close_all(&fds)
 }
 
-/// Adds new files under one fd. Returns that and the fds under which they stay open.
+/// Adds new files under one fd. Returns this fd, and the fds at which the files stay open.
 fn add_sharing(count: usize) -> io::Result<(RawFd, Vec<RawFd>)> {
     let shared = eventfd()?;
     let spare = open_eventfds(count)?;
@@ -249,7 +251,7 @@ fn add_sharing(count: usize) -> io::Result<(RawFd, Vec<RawFd>)> {
     Ok((shared, spare))
 }
 
-/// Many entries of one fd, among `entries` others.
+/// Entries that share an fd, among `entries` others.
 fn bench_toff(entries: usize) -> io::Result<()> {
     const SHARING: usize = 1000;
 
@@ -257,7 +259,7 @@ fn bench_toff(entries: usize) -> io::Result<()> {
     let (shared, spare) = add_sharing(SHARING)?;
     let lookup = Lookup::own(shared);
     let find = |toff| lookup.call(shared, toff, true);
-    // As many as walks over all entries allow for, evenly spread.
+    // Spread as many calls as are affordable evenly over the toffs.
     let calls = calls_for(entries).min(SHARING);
     let spread: Vec<u32> = (0..calls)
         .map(|i| (i * (SHARING - 1) / (calls - 1)) as u32)
@@ -270,16 +272,16 @@ fn bench_toff(entries: usize) -> io::Result<()> {
     close_all(&others)
 }
 
-/// Each toff in turn, three times each, as CRIU asks: nanoseconds per call.
+/// Looks up each toff in turn, three times each, as CRIU does. Returns nanoseconds per call.
 ///
-/// Where a call walks `toff` entries, a whole pass takes too long. Then measure some consecutive
+/// Where a call walks `toff` entries, a full pass takes too long. Then measure some consecutive
 /// toffs in the middle of each of five equal parts: the cost is linear in toff, so their average is
-/// that of a whole pass. The call before each part is not measured: it leaves the cursor of a kernel
-/// that has one where the skipped calls would have.
+/// that of a full pass. The call before each part is not measured: on a kernel with a cursor, it
+/// puts the cursor where the skipped calls would have left it.
 fn in_order(entries: usize, find: impl Fn(usize) -> io::Result<()>) -> io::Result<f64> {
     const TIMES: usize = 3;
     const PARTS: usize = 5;
-    /// Nanoseconds of a pass.
+    /// The time that a pass may take, in nanoseconds.
     const AFFORDABLE: usize = 50_000_000;
 
     find(entries.saturating_sub(2))?;
@@ -353,7 +355,7 @@ fn bench_ctl(pattern: Pattern, entries: usize, rng: &mut Rng) -> io::Result<()> 
     close_all(&others)
 }
 
-/// Nanoseconds per entry that is listed.
+/// Measures nanoseconds per listed entry.
 fn bench_fdinfo(entries: usize) -> io::Result<()> {
     let fds = add_eventfds(entries)?;
     let mut buffer = vec![0; 1 << 20];
@@ -371,7 +373,7 @@ fn bench_fdinfo(entries: usize) -> io::Result<()> {
     close_all(&fds)
 }
 
-/// Nanoseconds per event, where all entries are ready.
+/// Measures nanoseconds per event, with all entries ready.
 fn bench_wait(entries: usize) -> io::Result<()> {
     let fds = add_eventfds(entries)?;
     fds.iter().try_for_each(|&fd| write_one(fd))?;
@@ -394,19 +396,18 @@ fn bench_wait(entries: usize) -> io::Result<()> {
     close_all(&fds)
 }
 
-/// The longest that epoll_wait(2) of the owner takes while another process looks up the last entry
-/// without pause.
+/// Measures how long epoll_wait(2) takes at most while another process looks up a missing entry in
+/// a loop. On an unpatched kernel, this walks all entries.
 ///
-/// The owner preempts all others when it wakes up: what it waits for is ep->mtx. Other work of the
-/// kernel may fall into a wait, and make it the longest. Thus the maximum is taken five times, and
-/// the median of these is the result: a wait that is long by chance counts only if it comes in most
-/// of them.
+/// The owner of the interest list preempts all others when it wakes up, so it waits only for
+/// ep->mtx. Other work of the kernel may happen to delay it. Thus the result is the median of five
+/// maxima.
 fn bench_hold(entries: usize) -> io::Result<()> {
     const MAXIMA: usize = 5;
     const WAITS: usize = 100;
 
     let fds = add_eventfds(entries)?;
-    // Only then does epoll_wait() take ep->mtx.
+    // epoll_wait() takes ep->mtx only if there are events.
     write_one(fds[0])?;
     let lookup = Lookup::own(fds[0]);
     let caller = fork(|| {
@@ -421,7 +422,7 @@ fn bench_hold(entries: usize) -> io::Result<()> {
     let mut rng = Rng::new(1);
     for maximum in &mut maxima {
         for _ in 0..WAITS {
-            // Wakes up anywhere in a lookup.
+            // Wake up at a random point of a lookup.
             thread::sleep(Duration::from_nanos(
                 2_000_000 + rng.below(1_000_000) as u64,
             ));
@@ -438,7 +439,7 @@ fn bench_hold(entries: usize) -> io::Result<()> {
     close_all(&fds)
 }
 
-/// Makes the scheduling policy of this process real time, or the usual one.
+/// Switches this process to `SCHED_FIFO`, or back to `SCHED_OTHER`.
 fn set_real_time(on: bool) -> io::Result<()> {
     let (policy, sched_priority) = if on {
         (c::SCHED_FIFO, 1)
@@ -454,7 +455,7 @@ fn set_real_time(on: bool) -> io::Result<()> {
 
 fn run(Args { max, seed, wanted }: Args) -> Result<ExitCode, Failure> {
     let mut rng = Rng::new(seed);
-    // The sockets have two ends, and there are a few files besides.
+    // A socket takes two fds, and a few other files are open.
     raise_limits((2 * max + 2000) as RawFd)?;
     bench_callers(&wanted, &mut rng)?;
     let mut entries = 1;
@@ -484,7 +485,7 @@ fn run(Args { max, seed, wanted }: Args) -> Result<ExitCode, Failure> {
             bench_hold(entries)?;
         }
         let seconds = (now() - begin) as f64 / 1e9;
-        eprintln!("{entries} entries: done in {seconds:.1} s of the clock");
+        eprintln!("{entries} entries: done in {seconds:.1} s of CLOCK_MONOTONIC");
         entries *= 10;
     }
     Ok(ExitCode::SUCCESS)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the whole system has in use.
+//! System-wide counts of objects in use.
 
 use std::fs;
 use std::io;
@@ -15,17 +15,18 @@ pub fn first_number(path: &str) -> io::Result<u64> {
         .ok_or_else(|| io::Error::other(format!("{path}: {text}")))
 }
 
-/// How many files are open, as the kernel sums them up for all CPUs.
+/// The number of open files, summed over all CPUs by the kernel.
 pub fn count_open_files() -> io::Result<u64> {
     first_number("/proc/sys/fs/file-nr")
 }
 
-/// How many objects of a slab cache are in use.
+/// The number of objects of a slab cache that are in use.
 ///
-/// The cache is shrunk first, since what is free but kept by a CPU, or by KASAN, would count.
+/// Shrinks the cache first: free objects that are cached per CPU, or quarantined by KASAN, would
+/// count as in use.
 ///
-/// Fails with [`io::ErrorKind::NotFound`] if the kernel does not tell, or if objects of other kinds
-/// are in the same cache.
+/// Fails with [`io::ErrorKind::NotFound`] if the cache has no directory in sysfs, or if the kernel
+/// has merged it with others.
 pub fn count_objects(cache: &str) -> io::Result<u64> {
     let attribute = |name| format!("/sys/kernel/slab/{cache}/{name}");
     if first_number(&attribute("aliases"))? > 0 {

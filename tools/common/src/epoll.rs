@@ -14,11 +14,11 @@ pub fn epoll_wait<const N: usize>(efd: RawFd, timeout: i32) -> io::Result<usize>
     Ok(cvt(count)? as usize)
 }
 
-/// The data of an entry that is ready, if there is one.
+/// The data of an entry that is ready, if any.
 pub fn epoll_next(efd: RawFd) -> io::Result<Option<u64>> {
     let mut event = c::epoll_event::default();
     // SAFETY: `event` is valid for writing one event.
     let count = cvt(unsafe { c::epoll_wait(efd, &mut event, 1, 0) })?;
-    // SAFETY: All data of this library are words, and 0 is one.
+    // SAFETY: This library stores only `u64`s as data, and the default is 0.
     Ok((count > 0).then_some(unsafe { event.data.u64_ }))
 }

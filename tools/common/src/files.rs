@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Files, and how many of them there may be.
+//! Files, and the limits on their number.
 
 use crate::{c, cvt, first_number};
 use std::fs;
 use std::io;
 use std::os::fd::RawFd;
 
-/// Writes a 1, which makes an eventfd ready.
+/// Writes the 64-bit integer 1, which makes an eventfd readable.
 pub fn write_one(fd: RawFd) -> io::Result<()> {
     let one = 1u64;
     // SAFETY: `one` is valid for reading.
@@ -15,7 +15,7 @@ pub fn write_one(fd: RawFd) -> io::Result<()> {
     cvt(written as i32).map(drop)
 }
 
-/// Lets this process have `count` files open.
+/// Sets `RLIMIT_NOFILE` to `count`.
 pub fn allow_files(count: RawFd) -> io::Result<()> {
     let limit = c::rlimit {
         rlim_cur: count as c::rlim_t,
@@ -25,8 +25,8 @@ pub fn allow_files(count: RawFd) -> io::Result<()> {
     cvt(unsafe { c::setrlimit(c::RLIMIT_NOFILE, &limit) }).map(drop)
 }
 
-/// Raises limits of the whole system that are lower, so that processes can have `count` files open,
-/// and as many entries. Needs to be root.
+/// Raises the system-wide limits on open files and epoll entries to at least `count`, and sets
+/// `RLIMIT_NOFILE` to `count`. Requires root.
 pub fn raise_limits(count: RawFd) -> io::Result<()> {
     for name in ["fs/nr_open", "fs/file-max", "fs/epoll/max_user_watches"] {
         let path = format!("/proc/sys/{name}");

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The shared part of the kselftests, and what only the tools need.
+//! Code that the kselftests share, and helpers for the tools only.
 
 mod counts;
 mod epoll;

@@ -7,10 +7,10 @@ use std::io;
 use std::ptr;
 use std::sync::atomic::AtomicU64;
 
-/// Maps new pages, at an address that the kernel chooses.
+/// Maps anonymous memory, at an address that the kernel chooses.
 pub fn map(len: usize, rights: i32, flags: i32) -> io::Result<*mut u8> {
     let flags = flags | c::MAP_ANONYMOUS;
-    // SAFETY: A new mapping.
+    // SAFETY: Without MAP_FIXED, this affects no other mapping.
     let memory = unsafe { c::mmap(ptr::null_mut(), len, rights, flags, -1, 0) };
     if memory.addr() == usize::MAX {
         return Err(io::Error::last_os_error());
@@ -18,7 +18,7 @@ pub fn map(len: usize, rights: i32, flags: i32) -> io::Result<*mut u8> {
     Ok(memory.cast())
 }
 
-/// Memory that this process shares with those that it forks later: words that are 0 at first.
+/// Words, initially 0, that this process shares with those that it forks later.
 pub fn share_words<const N: usize>() -> io::Result<&'static [AtomicU64; N]> {
     let len = size_of::<[AtomicU64; N]>();
     let memory = map(len, c::PROT_READ | c::PROT_WRITE, c::MAP_SHARED)?;

@@ -9,9 +9,9 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::ptr;
 
-/// Executes the program of this process again, with an argument. Returns only on failure.
+/// Executes the program of this process again, with one argument. Returns only on failure.
 pub fn exec_again(argument: &CStr) -> io::Error {
-    // Unlike /proc/self, this is there even if the first thread has ended.
+    // Unlike /proc/self/exe, this works even after the main thread has exited.
     let program = c"/proc/thread-self/exe".as_ptr();
     let argv = [
         program.cast_mut(),
@@ -40,13 +40,13 @@ pub fn wait_for_stop(pid: Pid) -> io::Result<()> {
     }
 }
 
-/// Lets a process that has stopped go on.
+/// Continues a process that has stopped.
 pub fn go_on(pid: Pid) -> io::Result<()> {
     // SAFETY: No memory is involved.
     cvt(unsafe { c::kill(pid, c::SIGCONT) }).map(drop)
 }
 
-/// Makes this process the parent of what its children leave behind: the one that waits for it.
+/// Makes this process a child subreaper, which becomes the parent of its orphaned descendants.
 pub fn adopt_orphans() -> io::Result<()> {
     // SAFETY: No memory is involved.
     cvt(unsafe { c::prctl(c::PR_SET_CHILD_SUBREAPER, 1u64) }).map(drop)

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The start of a program with more arguments than those of the kselftests.
+//! The start of a program whose arguments [`start`](crate::start) does not handle.
 
 use crate::Failure;
 use lexopt::{Error, Parser};
 use std::process::ExitCode;
 
-/// As [`start`](crate::start), for arguments that `parse` takes.
+/// Like [`start`](crate::start), with arguments parsed by `parse`.
 pub fn start_parsed<A>(
     help: &str,
     parse: impl FnOnce(&mut Parser) -> Result<A, Error>,

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `KCMP_EPOLL_TFD` in the midst of everything that can happen to processes, files and interest
-//! lists.
+//! `KCMP_EPOLL_TFD` while processes, files and interest lists come and go.
 //!
 //! Workers, of several threads each, do random operations on epoll files and others that they
 //! share: open, dup3, close, epoll_ctl, epoll_wait, fdinfo, files sent over unix sockets, fork,
-//! exec, exit. Callers call kcmp() about them without pause. A closer has entries that share an fd,
-//! and closes and replaces their files and the epoll file, while walkers look them up in ascending
-//! order. The main process kills any of them at any time, and starts another one in its place.
+//! exec, exit. Callers call kcmp() on them in a loop. A closer has entries that share an fd, and
+//! closes and replaces their files and the epoll file, while walkers look them up in ascending
+//! order of toff. The main process kills any of them at any time, and starts another one in its
+//! place.
 //!
-//! The right results cannot be known here. Only results of kcmp() are allowed, all processes have
-//! to end, and nothing may be left over. It is for the kernel's own checks (KASAN, KCSAN, lockdep)
-//! to find other bugs.
+//! The expected results are not known here. The test checks that kcmp() returns only results that
+//! it may return, that all processes end, and that nothing leaks. Other bugs are for the kernel's
+//! own checks (KASAN, KCSAN, lockdep) to find.
 
 use kcmp_epoll::*;
 use std::cell::OnceCell;
@@ -30,23 +30,24 @@ Call KCMP_EPOLL_TFD while processes, files and interest lists come and go.
 
 Usage: kcmp_epoll_churn_test [--seconds N] [--seed N]
 
-  --seconds N  for how long (default 20)
-  --seed N     of the operations; their timing is left to chance. The seed is
-               printed (default: a new one)
+  --seconds N  duration (default 20)
+  --seed N     seed of the operations, which is printed (default: a new one); it
+               does not determine their timing
 
 Has to be started by root. Prints TAP.
 ";
-/// The argument with which the program does nothing for a moment.
+/// With this argument, the program only sleeps for a moment.
 const IDLE: &CStr = c"--idle";
 
-/// The fds of the operations. Epoll files are mostly at the first of them, and shared by all
-/// processes when they start; other files are mostly at the rest.
+/// The fds of the operations. Epoll files are mostly in the first range, and shared by all
+/// processes when they start. Other files are mostly in the second.
 const EPOLLS: Range<RawFd> = 100..104;
 const OTHERS: Range<RawFd> = 104..116;
 /// Pairs of sockets in which files are in flight.
 const MAILBOXES: [[RawFd; 2]; 2] = [[60, 61], [62, 63]];
 
-/// The epoll file of the closer, the fd that its entries share, and where their files stay open.
+/// The epoll file of the closer, the fd that its entries share, and the fds at which their files
+/// stay open.
 const CLOSERS_EPOLL: RawFd = 120;
 const SHARED: RawFd = 121;
 const SPARE: Range<RawFd> = 122..154;
@@ -56,11 +57,11 @@ const THREADS: usize = 3;
 const CALLERS: usize = 3;
 const WALKERS: usize = 2;
 
-/// What each process does: the closer comes after the workers.
+/// Processes by index: workers come first, then the closer, callers and walkers.
 const CLOSER: usize = WORKERS;
 const PROCESSES: usize = WORKERS + 1 + CALLERS + WALKERS;
 
-/// How many operations a thread of a worker does at most, and a process that it has forked.
+/// The maximum number of operations of a thread of a worker, and of a process that it has forked.
 const LIFE: usize = 20_000;
 const LIFE_OF_CHILD: usize = 500;
 
@@ -89,8 +90,8 @@ enum Op {
     Kill,
 }
 
-/// How often each operation is drawn. Those that end a thread come when its life is over, and only
-/// the main process kills.
+/// The weight of each operation. Those that end a thread come last in its life, and only the main
+/// process kills.
 const OPS: [(Op, usize); 16] = [
     (Op::Open, 160),
     (Op::Dup, 60),
@@ -110,7 +111,7 @@ const OPS: [(Op, usize); 16] = [
     (Op::Kill, 0),
 ];
 
-/// All errors that the operations may return, and success.
+/// Success, and all errors that the operations may return.
 const RESULTS: [(i32, &str); 10] = [
     (0, "done"),
     (c::EBADF, "EBADF"),
@@ -124,14 +125,14 @@ const RESULTS: [(i32, &str); 10] = [
     (c::ESRCH, "ESRCH"),
 ];
 
-/// The tasks that callers pass: the threads of each worker, the process that each has forked last,
-/// all other processes, and the main process.
+/// The tasks whose pids callers pass: the threads of each worker, the last process that it has
+/// forked, all other processes, and the main process.
 const TASKS_OF_WORKER: usize = THREADS + 1;
 const TASKS: usize = WORKERS * TASKS_OF_WORKER + (PROCESSES - WORKERS) + 1;
 
-/// Where the words are: a count for each result of each operation, for each result of kcmp(), and
-/// for those of walkers; the pids of the tasks; that it is time to stop; an operation and its error
-/// that is not known.
+/// The layout of the shared words: a count for each result of each operation, for each result of
+/// kcmp(), and for each result that walkers get; the pids of the tasks; a flag to stop; an
+/// operation and its error, if that is not in RESULTS.
 const ANSWERED: usize = OPS.len() * RESULTS.len();
 const WALKED: usize = ANSWERED + ANSWERS.len();
 const PIDS: usize = WALKED + ANSWERS.len();
@@ -143,7 +144,7 @@ fn stopped(shared: &Shared) -> bool {
     shared[STOP].load(Relaxed) != 0
 }
 
-/// Where the result of an operation is counted.
+/// The index of the word that counts a result of an operation.
 fn place_of(op: Op, result: usize) -> usize {
     op as usize * RESULTS.len() + result
 }
@@ -187,9 +188,9 @@ fn publish(shared: &Shared, task: usize) {
 
 /// A thread of a worker, or a process that it has forked.
 ///
-/// It allocates nothing, and takes no lock: a child of a process with threads must not. There is
-/// room for all that it can open, and its sockets are never at their end: none of the functions of
-/// the library has to make up an error.
+/// It allocates nothing, and takes no lock: the child of a multithreaded process must not. It opens
+/// no more files than it may, and its sockets are never at end of file, so that the library never
+/// has to allocate an error.
 struct Worker {
     shared: &'static Shared,
     rng: Rng,
@@ -248,7 +249,7 @@ impl Worker {
         got.map(drop)
     }
 
-    /// Forks a process that does the same for a while.
+    /// Forks a process that performs random operations, too.
     fn fork(&mut self) -> io::Result<()> {
         let child = Worker {
             rng: Rng::new(self.rng.word()),
@@ -301,7 +302,7 @@ impl Worker {
         unreachable!()
     }
 
-    /// Does random operations for a while. Returns if only the thread is to end.
+    /// Performs random operations for a while. Returns if only the thread is to end.
     fn live(mut self, life: usize) {
         for _ in 0..self.rng.below(life) {
             if stopped(self.shared) {
@@ -320,7 +321,7 @@ impl Worker {
     }
 }
 
-/// The life of a worker. Its first thread may end before the others.
+/// The main function of a worker. Its main thread may end before the others.
 fn work(shared: &'static Shared, task: usize, mut rng: Rng) -> i32 {
     if disown_children().is_err() {
         return 1;
@@ -343,10 +344,10 @@ fn work(shared: &'static Shared, task: usize, mut rng: Rng) -> i32 {
 
 // --- Callers -------------------------------------------------------------------------------------
 
-/// Addresses that no slot can be read at.
+/// Addresses from which no slot can be read.
 const BAD: [u64; 4] = [0, 8, 1 << 63, u64::MAX - 3];
 
-/// Counts a result of kcmp(), unless it cannot be one.
+/// Counts a result of kcmp(). Fails if kcmp() may not return it.
 fn count_answer(shared: &Shared, counts: usize, answer: i32) -> Result<(), Failure> {
     let known = ANSWERS.iter().position(|(known, _)| *known == answer);
     let known = known.ok_or_else(|| format!("kcmp() returns {answer}"))?;
@@ -354,7 +355,7 @@ fn count_answer(shared: &Shared, counts: usize, answer: i32) -> Result<(), Failu
     Ok(())
 }
 
-/// The life of a caller: calls kcmp() with tasks, fds and slots that are mostly good.
+/// The main loop of a caller: calls kcmp() with tasks, fds and slots that are mostly valid.
 fn call(shared: &'static Shared, mut rng: Rng) -> Result<(), Failure> {
     while !stopped(shared) {
         let pid2 = draw_pid(shared, &mut rng);
@@ -388,8 +389,8 @@ fn call(shared: &'static Shared, mut rng: Rng) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The life of the closer: replaces files of entries that share an fd, by the last reference, and
-/// now and then the epoll file.
+/// The main loop of the closer: drops the last reference to files whose entries share an fd, adds
+/// others, and now and then replaces the epoll file.
 fn close_and_open(shared: &'static Shared, mut rng: Rng) -> Result<(), Failure> {
     place(epoll_create()?, CLOSERS_EPOLL)?;
     while !stopped(shared) {
@@ -405,8 +406,8 @@ fn close_and_open(shared: &'static Shared, mut rng: Rng) -> Result<(), Failure> 
     Ok(())
 }
 
-/// The life of a walker: looks up the entries of the closer in ascending order, each of them some
-/// times.
+/// The main loop of a walker: looks up the entries of the closer in ascending order of toff, each a
+/// random number of times.
 fn walk(shared: &'static Shared, mut rng: Rng) -> Result<(), Failure> {
     let mut toff = 0;
     while !stopped(shared) {
@@ -421,7 +422,7 @@ fn walk(shared: &'static Shared, mut rng: Rng) -> Result<(), Failure> {
         count_answer(shared, WALKED, answer)?;
         match answer {
             0.. => toff += u32::from(rng.below(2) == 0),
-            // Files that are not open say nothing about the entry.
+            // The file is not open, which says nothing about the entry.
             error if error == -c::EBADF => {}
             _ => toff = 0,
         }
@@ -431,7 +432,7 @@ fn walk(shared: &'static Shared, mut rng: Rng) -> Result<(), Failure> {
 
 // --- The main process ----------------------------------------------------------------------------
 
-/// The task of a process, the first one of a worker.
+/// The index of the task of a process; for a worker, of its first task.
 fn task_of(process: usize) -> usize {
     match process.checked_sub(WORKERS) {
         None => process * TASKS_OF_WORKER,
@@ -439,7 +440,7 @@ fn task_of(process: usize) -> usize {
     }
 }
 
-/// Starts a process: the first of them are workers, then the closer, callers and walkers.
+/// Starts a process.
 fn start_process(shared: &'static Shared, process: usize, rng: &mut Rng) -> io::Result<Pid> {
     let (task, rng) = (task_of(process), Rng::new(rng.word()));
     fork(|| {
@@ -458,8 +459,8 @@ fn start_process(shared: &'static Shared, process: usize, rng: &mut Rng) -> io::
     })
 }
 
-/// A child that has ended, or the child of one, if there is any: its pid and its status. `None` if
-/// none of them has ended.
+/// Reaps a child, or an orphaned descendant. Returns its pid and status, or `None` if none has
+/// ended.
 fn reap() -> io::Result<Option<(Pid, ExitStatus)>> {
     let mut status = 0;
     // SAFETY: `status` is valid for the duration of the call.
@@ -474,7 +475,7 @@ fn check_end(pid: Pid, status: ExitStatus) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Lets processes live, kills them, and starts others in their place.
+/// Starts processes, kills them at random, and starts others in their place.
 fn rule(
     shared: &'static Shared,
     pids: &mut Vec<Pid>,
@@ -487,7 +488,7 @@ fn rule(
     let begin = Instant::now();
     while begin.elapsed() < time {
         thread::sleep(Duration::from_millis(rng.below(50) as u64));
-        // Not waited for yet: the pid is still that of our process.
+        // Not reaped yet: the pid cannot have been reused.
         count(shared, Op::Kill, kill(pids[rng.below(PROCESSES)]));
         while let Some((pid, status)) = reap()? {
             check_end(pid, status)?;
@@ -516,7 +517,7 @@ fn end_all(shared: &Shared) -> Result<(), Failure> {
     }
 }
 
-/// Churns for a while, and releases all that was used for it.
+/// Churns for a while, and closes all files.
 fn churn(shared: &'static Shared, rng: &mut Rng, time: Duration) -> Result<(), Failure> {
     for mailbox in MAILBOXES {
         place_pair(c::SOCK_DGRAM | c::SOCK_NONBLOCK, mailbox)?;
@@ -533,7 +534,7 @@ fn churn(shared: &'static Shared, rng: &mut Rng, time: Duration) -> Result<(), F
     result.and(ended)
 }
 
-/// Prints the counts. Fails if a result is not known, or if something never happened.
+/// Prints the counts. Fails on an unexpected result, or if an expected one never occurred.
 fn check_counts(shared: &Shared) -> Result<(), Failure> {
     let counts = |base: usize, names: &[(i32, &str)]| {
         let texts = names.iter().enumerate().filter_map(|(i, (_, name))| {
@@ -565,7 +566,7 @@ fn check_counts(shared: &Shared) -> Result<(), Failure> {
         let never = [-c::EPERM, -c::EOPNOTSUPP].contains(answer);
         let count = shared[ANSWERED + i].load(Relaxed);
         ensure!(never == (count == 0), "kcmp() returns {name} {count} times");
-        // Walkers find entries, the ends of them, and files of others behind them.
+        // Walkers find entries of other files than theirs, and the end of the entries.
         let walked = [1, 2, -c::ENOENT].contains(answer);
         let count = shared[WALKED + i].load(Relaxed);
         ensure!(!walked || count > 0, "walkers never get {name}");
@@ -575,12 +576,12 @@ fn check_counts(shared: &Shared) -> Result<(), Failure> {
 
 // --- Leaks ---------------------------------------------------------------------------------------
 
-/// What must not be left over: open files, and objects of slab caches.
+/// The resources that must not leak: open files, and objects of slab caches.
 const FILES: &str = "open files";
 const LEFT: [&str; 4] = [FILES, "filp", "eventpoll_epi", "eventpoll_pwq"];
 
-/// How long to look for the lowest count. RCU and work queues take a moment to free what was used
-/// last, and other programs may use some now.
+/// How long to look for the lowest count. RCU and workqueues free objects with a delay, and other
+/// programs may use some meanwhile.
 const LOOK: Duration = Duration::from_secs(2);
 const INTERVAL: Duration = Duration::from_millis(100);
 
@@ -591,7 +592,7 @@ fn in_use(what: &str) -> io::Result<u64> {
     }
 }
 
-/// How many are in use at least, in the next moments.
+/// The lowest count within [`LOOK`].
 fn lowest(what: &str) -> Option<u64> {
     let begin = Instant::now();
     let mut lowest = None;
@@ -603,7 +604,7 @@ fn lowest(what: &str) -> Option<u64> {
     lowest
 }
 
-/// Waits until as few are in use as there were between the two halves.
+/// Waits until no more are in use than between the two halves of the test.
 fn check_leak(what: &str, before: Option<u64>) -> Result<Done, Failure> {
     if let Err(e) = in_use(what) {
         return Ok(Done::Skipped(e.to_string()));

@@ -2,9 +2,9 @@
 
 //! CRIU dumps a process with an epoll file, and restores it: what `KCMP_EPOLL_TFD` is for.
 //!
-//! The files behind the entries are open under other fds by then. CRIU has to find them by
-//! `KCMP_EPOLL_TFD`: the restored process checks that it did, and the time of the dump shows the
-//! cost of the lookups.
+//! At that point, half of the target files (with --same-fd: all) are open under other fds than the
+//! recorded ones. CRIU has to find them by `KCMP_EPOLL_TFD`: the restored process checks that it
+//! did, and the time of the dump shows the cost of the lookups.
 
 use kcmp_epoll::*;
 use lexopt::prelude::*;
@@ -21,18 +21,18 @@ Let CRIU dump and restore a process with an epoll file, and check what came back
 
 Usage: kcmp_epoll_criu_test [--entries N] [--same-fd]
 
-  --entries N  of the interest list, 1000000 at most (default 1000)
-  --same-fd    all entries share one fd, as if the files had arrived over a
-               socket; by default, each two of them do
+  --entries N  number of entries, at most 1000000 (default 1000)
+  --same-fd    let all entries share one fd, as if the files had arrived over a
+               socket; by default, each pair of entries shares one
 
-Has to be started by root. Is skipped where there is no criu(8), or where it says
-that the kernel lacks what it needs. Prints TAP.
+Has to be started by root. Skipped without criu(8), or if `criu check` fails.
+Prints TAP.
 ";
 
-/// The fds of the process that is dumped: of its epoll file, and of all others from the first one.
+/// The fds of the process that is dumped: of its epoll file, and the first of all others.
 const EPOLL: RawFd = 10;
 const FIRST: RawFd = 100;
-/// No fd overflows.
+/// The maximum number of entries: no fd overflows.
 const MAX: RawFd = 1_000_000;
 
 // --- The process that is dumped ------------------------------------------------------------------
@@ -53,7 +53,7 @@ impl Layout {
         }
     }
 
-    /// The fd of its file when all have been added.
+    /// The fd of its target file after all have been added.
     fn fd(self, i: RawFd) -> RawFd {
         match self.same_fd {
             true => FIRST + 1 + i,
@@ -63,7 +63,7 @@ impl Layout {
     }
 }
 
-/// Adds eventfds, each with its place in the layout as data, and closes all other files.
+/// Adds eventfds, each with its index in the layout as data, and closes all other files.
 fn set_up(layout: Layout) -> io::Result<()> {
     // SAFETY: No memory is involved.
     cvt(unsafe { c::setsid() })?;
@@ -98,7 +98,7 @@ fn check(layout: Layout) -> io::Result<bool> {
     Ok(true)
 }
 
-/// The life of this process: it stops once it is set up, and checks the entries when it goes on.
+/// The process that is dumped: stops after setup, and checks the entries once it is continued.
 fn live(layout: Layout) -> io::Result<bool> {
     set_up(layout)?;
     stop_self()?;
@@ -117,7 +117,7 @@ impl Images {
         Ok(Images(path))
     }
 
-    /// Runs a command of criu(8). Fails with the last of what it has to say.
+    /// Runs a command of criu(8). On failure, returns the last lines of its stderr.
     fn criu(&self, command: &str, options: &[&str]) -> Result<(), Failure> {
         let output = Command::new("criu")
             .arg(command)
@@ -140,7 +140,7 @@ impl Images {
 
 impl Drop for Images {
     fn drop(&mut self) {
-        // If it stays, somebody has removed it, or its file system is broken.
+        // Best effort: drop() cannot return an error.
         let _ = fs::remove_dir_all(&self.0);
     }
 }
@@ -159,14 +159,14 @@ fn unusable() -> io::Result<Option<String>> {
     }
 }
 
-/// Dumps process `pid`, which ends it, and restores it from that.
+/// Dumps process `pid`, which kills it, and restores it.
 fn dump_and_restore(pid: Pid, layout: Layout) -> Result<(), Failure> {
     let images = Images::new()?;
 
     let begin = Instant::now();
     images.criu("dump", &["--tree", &pid.to_string()])?;
     let dump = begin.elapsed().as_secs_f64();
-    // Its pid has to be free.
+    // Reap it: its pid has to be free for the restored process.
     wait(pid)?;
     let begin = Instant::now();
     images.criu("restore", &["--restore-detached"])?;
@@ -184,7 +184,7 @@ fn dump_and_restore(pid: Pid, layout: Layout) -> Result<(), Failure> {
 
 fn test(layout: Layout) -> Result<Done, Failure> {
     raise_limits(2 * layout.entries + FIRST + 100)?;
-    // The restored process is the child of CRIU, and that of this process once CRIU has ended.
+    // CRIU is the parent of the restored process, and this process is after CRIU has ended.
     adopt_orphans()?;
 
     let pid = fork(|| match live(layout) {

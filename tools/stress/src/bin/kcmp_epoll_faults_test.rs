@@ -2,9 +2,9 @@
 
 //! `KCMP_EPOLL_TFD` while the kernel injects faults.
 //!
-//! A lookup copies the slot from user space and allocates nothing: it fails with `EFAULT` where the
-//! copy does, and allocations that fail change no result. Whatever the result, no lock stays held,
-//! and no file and no epitem stays referenced.
+//! A lookup copies the slot from user space and allocates nothing: it fails with `EFAULT` if the
+//! copy fails, and allocation failures change no result. Whatever the result, it releases all
+//! locks, and its references to files and epitems.
 //!
 //! See Documentation/fault-injection/fault-injection.rst in the kernel for the files used here.
 
@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 
 const HELP: &str = "\
 Call KCMP_EPOLL_TFD while copies from user space and allocations fail, and check
-that no lock stays held, and no file and no epitem referenced.
+that it releases all locks, files and epitems.
 
 Usage: kcmp_epoll_faults_test
 
@@ -31,8 +31,8 @@ without it: CONFIG_FAULT_INJECTION_DEBUG_FS, CONFIG_FAULT_INJECTION_USERCOPY,
 CONFIG_FAILSLAB, CONFIG_FAIL_PAGE_ALLOC. Prints TAP.
 ";
 
-/// The fds: of a file that is added and one that is not, of epoll files with a few entries, with
-/// many, and one that is added to others, of a socket, and one that is never open.
+/// The fds of a file that is added, of one that is not, of epoll files with a few entries, with
+/// many, and one that is added to others, of a socket, and an fd that is never open.
 const FILE: RawFd = 100;
 const OTHER: RawFd = 101;
 const EPOLL: RawFd = 102;
@@ -40,37 +40,37 @@ const BIG: RawFd = 103;
 const INNER: RawFd = 104;
 const SOCKET: RawFd = 105;
 const CLOSED: RawFd = 106;
-/// An fd that many entries share, and where their files stay open.
+/// An fd that many entries share, and the fds at which their files stay open.
 const SHARED: RawFd = 110;
 const SHARING: std::ops::Range<RawFd> = 200..250;
 /// The entries of the big interest list.
 const MANY: std::ops::Range<RawFd> = 1000..3000;
 
-/// No call has as many places where a fault can be injected.
+/// More than the number of places in any call where a fault can be injected.
 const PLACES_MAX: u32 = 100;
 
 // --- Faults --------------------------------------------------------------------------------------
 
 const DEBUGFS: &str = "/sys/kernel/debug";
 
-/// Sets what debugfs has of a kind of fault.
+/// Sets an attribute of a kind of fault in debugfs.
 fn set_attribute(kind: &str, name: &str, value: &str) -> io::Result<()> {
     let path = Path::new(DEBUGFS).join(kind).join(name);
-    // Not by write_all_at(): these files have no position.
+    // Not write_all_at(): these files are not seekable.
     let mut file = OpenOptions::new().write(true).open(path)?;
     file.write_all(value.as_bytes())
 }
 
 /// Makes calls of this process fail.
 struct Faults {
-    /// The call to fail, as counted from now: 0 is none.
+    /// Which call to fail, counted from now: 0 is none.
     fail_nth: File,
-    /// Whether this process is one whose allocations fail.
+    /// Whether allocations of this process fail.
     make_it_fail: File,
 }
 
 impl Faults {
-    /// Prepares the files of all tests. Fails with the reason why it cannot.
+    /// Sets up fault injection for all tests. On failure, returns the reason.
     fn new() -> Result<Faults, String> {
         let open = |name: &str| {
             let path = Path::new("/proc/thread-self").join(name);
@@ -88,7 +88,7 @@ impl Faults {
                 .find(|kind| !Path::new(DEBUGFS).join(kind).exists())
         };
         if missing().is_some() {
-            // If it is mounted already, this fails, and what is missing stays so.
+            // Fails if debugfs is mounted already: then the kernel lacks the kind.
             let _ = Command::new("mount")
                 .args(["-t", "debugfs", "debugfs", DEBUGFS])
                 .output();
@@ -108,7 +108,7 @@ impl Faults {
             }
         }
         for kind in ["failslab", "fail_page_alloc"] {
-            // Nearly all allocations may wait.
+            // Fail allocations that may sleep, too: nearly all may.
             set(kind, "ignore-gfp-wait", "N")?;
         }
         set("fail_page_alloc", "min-order", "0")?;
@@ -118,20 +118,20 @@ impl Faults {
         })
     }
 
-    /// Calls `call` with a fault in the `n`-th place from now, if the call has as many. Returns
-    /// whether it had, too.
+    /// Calls `call` with a fault in the `n`-th place from now, if the call has as many. Also
+    /// returns whether the fault was injected.
     fn with_nth<T>(&self, n: u32, call: impl FnOnce() -> T) -> io::Result<(T, bool)> {
         let n = n.to_string();
         self.fail_nth.write_all_at(n.as_bytes(), 0)?;
         let value = call();
-        // To copy what is read to user space is a place of its own: it fails if it is next.
+        // A fault can also be injected where this read copies to user space.
         let mut text = [0; 16];
         let fired = match self.fail_nth.read_at(&mut text, 0) {
             Ok(len) => text[..len].trim_ascii() == b"0",
             Err(e) if e.raw_os_error() == Some(c::EFAULT) => false,
             Err(e) => return Err(e),
         };
-        // So is to copy what is written.
+        // The same goes for a write.
         loop {
             match self.fail_nth.write_all_at(b"0", 0) {
                 Err(e) if e.raw_os_error() == Some(c::EFAULT) => {}
@@ -140,15 +140,15 @@ impl Faults {
         }
     }
 
-    /// Lets all allocations of a kind fail for this process while `body` runs, which must not be
-    /// more than it can bear.
+    /// Makes all allocations of a kind fail for this process while `body` runs, which must cope
+    /// with that.
     fn with_failing<T>(&self, kind: &str, body: impl FnOnce() -> T) -> io::Result<T> {
         let settings = [
             ("task-filter", "Y"),
             ("interval", "1"),
             ("space", "0"),
             ("probability", "100"),
-            // Were a page fault among them, it would be tried again for ever.
+            // A limit: if a page fault were to fail, it would be retried forever.
             ("times", "100000"),
         ];
         for (name, value) in settings {
@@ -162,7 +162,7 @@ impl Faults {
     }
 }
 
-/// [`Faults::with_nth`], or only the call where there are no faults.
+/// [`Faults::with_nth`], or only the call if the kernel injects no faults.
 fn with_nth<T>(faults: Option<&Faults>, n: u32, call: impl FnOnce() -> T) -> io::Result<(T, bool)> {
     match faults {
         Some(faults) => faults.with_nth(n, call),
@@ -182,7 +182,7 @@ struct Lookup {
 }
 
 impl Lookup {
-    /// A lookup of this process in itself.
+    /// A lookup among the files of this process.
     fn new(fd: RawFd, efd: RawFd, tfd: RawFd, toff: u32) -> Lookup {
         let (efd, tfd, pid) = (efd as u32, tfd as u32, getpid());
         Lookup {
@@ -201,7 +201,7 @@ impl Lookup {
     }
 }
 
-/// The results that a lookup may have.
+/// The result of a lookup.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Answer {
     Equal,
@@ -217,7 +217,7 @@ fn answer(raw: i32) -> Answer {
     }
 }
 
-/// A lookup, its name, and its result.
+/// A lookup, its name, and its result without faults.
 struct Case {
     name: &'static str,
     lookup: Lookup,
@@ -231,7 +231,7 @@ struct Scene {
     socket: RawFd,
 }
 
-/// Waits for a word, and executes this program.
+/// Waits for a word, and executes this program again.
 fn wait_and_exec(socket: RawFd) -> io::Result<i32> {
     end_with_parent()?;
     let [_] = receive_words(socket)?;
@@ -349,7 +349,7 @@ impl Scene {
                 answer: raw,
             });
         }
-        // From here on, no page fault is needed, in which faults could be injected too.
+        // Prevent page faults from here on: faults could be injected into these, too.
         // SAFETY: No memory is involved.
         cvt(unsafe { c::mlockall(c::MCL_CURRENT | c::MCL_FUTURE) })?;
         Ok(scene)
@@ -372,8 +372,8 @@ impl Scene {
 
 // --- Tests ---------------------------------------------------------------------------------------
 
-/// Looks up with a fault in each place. The result has to be the right one, or that the slot cannot
-/// be copied. Returns how often it was that.
+/// Looks up with a fault in each place in turn. The result has to be that without faults, or
+/// `EFAULT`. Returns the number of `EFAULT`s.
 fn look_up_with_faults(faults: &Faults, case: &Case) -> Result<u32, Failure> {
     let mut refused = 0;
     for n in 1..=PLACES_MAX {
@@ -394,7 +394,7 @@ fn look_up_with_faults(faults: &Faults, case: &Case) -> Result<u32, Failure> {
     Err(format!("{}: fail-nth never ends", case.name).into())
 }
 
-/// A slot that cannot be copied. Afterwards the interest list can still be changed.
+/// The slot cannot be copied. The interest list can still be changed afterwards.
 fn copy_fails(faults: &Faults, scene: &Scene) -> Result<Done, Failure> {
     let mut refused = 0;
     for case in &scene.cases {
@@ -413,15 +413,14 @@ fn copy_fails(faults: &Faults, scene: &Scene) -> Result<Done, Failure> {
     Ok(Done::Passed)
 }
 
-/// A call that allocates many pages at once: writev() copies the list of the places to write from,
-/// all of which are empty.
+/// A call that allocates several pages at once: writev() copies the iovecs, all of which are empty.
 fn allocate_pages(fd: RawFd, places: &[c::iovec]) -> io::Result<()> {
-    // SAFETY: All places are empty.
+    // SAFETY: All iovecs are empty.
     let written = unsafe { c::writev(fd, places.as_ptr(), places.len() as i32) };
     cvt(written as i32).map(drop)
 }
 
-/// Allocations that fail. Other calls show that they do.
+/// Allocations fail, as another call that allocates shows.
 fn allocation_fails(faults: &Faults, scene: &Scene) -> Result<Done, Failure> {
     const CALLS: u32 = 200;
     let nothing = c::iovec {
@@ -465,8 +464,8 @@ struct Errors {
     enomem: u32,
 }
 
-/// Adds and deletes an entry, with a fault in each place. The interest list has to be as
-/// epoll_ctl() said.
+/// Adds and deletes an entry, with a fault in each place in turn. The interest list has to match
+/// the results of epoll_ctl().
 fn change_with_faults(
     faults: Option<&Faults>,
     fd: RawFd,
@@ -570,8 +569,8 @@ const KINDS: [Kind; 5] = [
     ),
 ];
 
-/// Looks up with a pipe and an epoll file, and closes them: the other end of the pipe, and the epoll
-/// file that the first one is added to, have to see that they are gone.
+/// Looks up with a pipe and an epoll file, and closes them. The other end of the pipe has to hang
+/// up, and the epoll file that the other one was added to has to lose the entry.
 fn release_files(faults: Option<&Faults>) -> Result<(), Failure> {
     for (name, kind, expected) in KINDS {
         let [from, to] = pipe()?;
@@ -613,8 +612,8 @@ fn release_files(faults: Option<&Faults>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Runs `body` `times` times, and counts before and after. Others may have added `tolerance`
-/// meanwhile. Some are released a little later.
+/// Runs `body` `times` times, and counts before and after. Other processes may add up to
+/// `tolerance` meanwhile. The kernel frees some objects with a delay.
 fn balance(
     count: fn() -> io::Result<u64>,
     times: u32,
@@ -660,7 +659,8 @@ fn epitems_are_released(faults: Option<&Faults>) -> Result<Done, Failure> {
     })
 }
 
-/// The process of the lookups calls exec(), which waits for a lock that kcmp() takes.
+/// The other process of the lookups calls exec(), which takes exec_update_lock for writing. kcmp()
+/// takes it for reading.
 fn exec_is_possible(scene: &Scene) -> Result<Done, Failure> {
     scene.check()?;
     send_words(scene.socket, &[0])?;
@@ -677,7 +677,7 @@ fn run() -> Result<ExitCode, Failure> {
         Err(why) => Ok(Done::Skipped(why.clone())),
     };
     let faults = faults.as_ref().ok();
-    // A lock that is still held makes one of the tests hang.
+    // A lock that is never released makes a test hang.
     // SAFETY: No handler is installed.
     unsafe { c::alarm(600) };
     Ok(run_tests(&[

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Records a stream of random operations, and replays it: the same one on several kernels, of which
-//! the outputs are compared.
+//! Records a stream of random operations, and replays it. The outputs of several kernels for the
+//! same stream can be compared.
 //!
-//! Entries of one fd are in the order of kernel addresses, which no two runs have in common. Thus
-//! the stream looks up all entries of an fd at once, and the outcome is their number, and how many
-//! of them are the file. Whether the results give one order is checked on the way.
+//! Entries of one fd are in the order of kernel addresses, which differ in each run. Thus the
+//! stream looks up all entries of an fd at once, and the outcome is their number, and how many of
+//! them compare equal. The replay also checks that the results are consistent with one order.
 
 use kcmp_epoll::*;
 use lexopt::prelude::*;
@@ -20,34 +20,36 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 const HELP: &str = "\
-Record a stream of random operations with epoll files, most of them kcmp(2), or
-replay it, and print a hash of the outcomes of each 1000. The outputs of all
-kernels have to be the same.
+Record a stream of random operations on epoll files, most of them kcmp(2), or
+replay it, and print a hash of the outcomes of each block of 1000. The output has
+to be the same on all kernels.
 
 Usage: kcmp_epoll_replay --record N [--seed N] FILE
        kcmp_epoll_replay --replay [--block N] FILE
 
   --record N  write N operations to FILE
-  --seed N    of the stream: it is printed (default: a new one)
+  --seed N    seed of the stream, which is printed (default: a new one)
   --replay    perform the operations in FILE
-  --block N   print each operation of one block, and its outcome
+  --block N   print each operation of block N, and its outcome
 
-Replaying prints TAP: the test is that the results give one order.
+The replay prints TAP: its test is that the results are consistent with one
+order.
 ";
 
-/// How many operations make a block.
+/// The number of operations in a block.
 const BLOCK: u64 = 1000;
-/// After how many blocks it is checked that there is one order.
+/// The number of blocks between checks of the order.
 const BLOCKS_PER_CHECK: u64 = 8;
 
-/// The fds of the operations. Those that most entries are added under are few, and reused all the
-/// time. The others keep the files open, for a while.
+/// The fds of the operations. Most entries are added under the few fds in SHARED, which are reused
+/// all the time. Those in SPARE hold the files open for a while.
 const EPOLLS: Range<RawFd> = 90..94;
 const SHARED: Range<RawFd> = 100..104;
 const SPARE: Range<RawFd> = 104..184;
 /// The processes: this one, and those that it forks.
 const PROCESSES: usize = 4;
-/// The ends of this process of the sockets to the others, and the other end in each of them.
+/// The sockets to the other processes: the first of the ends in this process, and the end in each
+/// of the others.
 const CONTROLS: RawFd = 50;
 const CONTROL: RawFd = 60;
 
@@ -55,27 +57,27 @@ const CONTROL: RawFd = 60;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Code {
-    /// Opens an eventfd, a socket, an epoll file: at `fd`.
+    /// Opens an eventfd, a socket or an epoll file at `fd`.
     Eventfd,
     Socket,
     Epoll,
-    /// Copies `efd` to `fd`.
+    /// Duplicates `efd` to `fd`.
     Dup2,
     Close,
     Add,
     Mod,
     Del,
-    /// Forks process `one`, and lets it end.
+    /// Forks process `one`, or ends it.
     Fork,
     Exit,
-    /// Compares `fd` of `one` with all entries of `tfd` in `efd` of `two`, in ascending toff: with
-    /// each of them one to three times, as `toff` says.
+    /// Compares `fd` of `one` with all entries of `tfd` in `efd` of `two`, in ascending toff.
+    /// `toff` determines how often each comparison is made, one to three times.
     Walk,
     /// Compares it with the entry at `toff`.
     Ask,
     /// The same with a slot that cannot be read: at the bad address with index `toff`.
     Unreadable,
-    /// A call of a type that does not exist: `toff`.
+    /// A call with a type that does not exist, in `toff`.
     NoType,
     /// Compares `fd` of `one` with `efd` of `two`.
     Files,
@@ -101,7 +103,7 @@ impl Code {
     ];
 }
 
-/// An operation. Those that change something are done by process `one`.
+/// An operation. Process `one` performs those that change something.
 #[derive(Clone, Copy)]
 struct Op {
     code: Code,
@@ -113,7 +115,7 @@ struct Op {
     toff: u32,
 }
 
-/// An operation, as it is recorded and sent.
+/// An operation as recorded and sent.
 type Words = [u64; 4];
 const RECORD: usize = size_of::<Words>();
 
@@ -182,7 +184,7 @@ impl fmt::Display for Op {
 
 struct Recorder {
     rng: Rng,
-    /// The fd and the epoll file of the entry that was last added for the file at each spare fd.
+    /// For each spare fd: the fd and the epoll file of the last entry that was added for its file.
     kept: [Option<(RawFd, RawFd)>; SPARE.end as usize],
     file: BufWriter<File>,
     left: u64,
@@ -205,7 +207,7 @@ impl Recorder {
         }
     }
 
-    /// Process 0 is always there, the others come and go.
+    /// Draws a process. Process 0 always exists, the others come and go.
     fn process(&mut self) -> usize {
         match self.rng.below(4) {
             0 => 1 + self.rng.below(PROCESSES - 1),
@@ -249,7 +251,7 @@ impl Recorder {
             _ => Code::NoType,
         };
         let mut op = self.random(code);
-        // Half of the lookups are of an entry that there has been.
+        // If an entry was added for the file, look for that one half of the time.
         if let (Some(&Some(kept)), true) = (self.kept.get(op.fd as usize), self.rng.below(2) == 0) {
             (op.tfd, op.efd) = kept;
         }
@@ -267,7 +269,7 @@ impl Recorder {
         self.write(op)
     }
 
-    /// A new file that is added under an fd, and stays open under another one.
+    /// Opens a new file, adds it under `fd`, and duplicates it to `spare`.
     fn record_entry(&mut self, one: usize, fd: RawFd, spare: RawFd) -> io::Result<()> {
         let code = match self.rng.below(16) {
             0 => Code::Epoll,
@@ -295,7 +297,7 @@ impl Recorder {
         self.write(keep)
     }
 
-    /// As if many files arrived over a socket: all of them are added under one fd.
+    /// Adds many files under one fd, as if they had arrived over a socket.
     fn record_many_entries(&mut self) -> io::Result<()> {
         let (one, fd) = (self.process(), self.rng.fd(SHARED));
         let count = self.rng.fd(8..40);
@@ -358,7 +360,7 @@ fn record(operations: u64, seed: u64, path: &Path) -> io::Result<()> {
 
 // --- Replaying -----------------------------------------------------------------------------------
 
-/// Does an operation that changes something, in the process that it is meant for.
+/// Performs an operation that changes something in this process.
 fn change(op: &Op) -> io::Result<()> {
     let Op { fd, efd, .. } = *op;
     match op.code {
@@ -374,7 +376,8 @@ fn change(op: &Op) -> io::Result<()> {
     }
 }
 
-/// The life of another process: does what it is told, and replies with the errno.
+/// The main loop of the other processes: performs the operations that it receives, and replies with
+/// the errno of each.
 fn obey() -> io::Result<()> {
     end_with_parent()?;
     loop {
@@ -387,16 +390,16 @@ fn obey() -> io::Result<()> {
     }
 }
 
-/// The outcome of an operation, as far as it is the same in each run.
+/// The outcome of an operation, reduced to what is the same in each run.
 #[derive(Clone, Copy, Debug)]
 enum Outcome {
     Done,
-    /// There is no such process, or already one.
+    /// The process does not exist, or exists already.
     Nothing,
     Errno(i32),
     Equal,
     Unequal,
-    /// Any order.
+    /// Any result of a comparison.
     Ordered,
     Walked {
         entries: u32,
@@ -439,17 +442,17 @@ struct Counts {
     walks: u64,
     entries: u64,
     equal: u64,
-    /// The most entries of one fd.
+    /// The maximum number of entries of one fd.
     most: u32,
     checks: u64,
-    /// The results that were compared with the order.
+    /// The number of results that were compared with the order.
     compared: u64,
 }
 
 struct Replay {
-    /// The processes, as far as they are there.
+    /// The processes that exist.
     pids: [Option<Pid>; PROCESSES],
-    /// Addresses of which no slot can be read.
+    /// Addresses from which no slot can be read.
     unreadable: [u64; 4],
     counts: Counts,
     rng: Rng,
@@ -471,7 +474,7 @@ impl Replay {
         })
     }
 
-    /// The pid of a process. If it is not there, one that none has.
+    /// The pid of a process; if it does not exist, a pid that no process has.
     fn pid(&self, process: usize) -> Pid {
         self.pids[process].unwrap_or(Pid::MAX)
     }
@@ -593,7 +596,7 @@ impl Replay {
 
     // --- One order -------------------------------------------------------------------------------
 
-    /// All files of all processes, in the order of `KCMP_FILE`. The fds of one file are together.
+    /// All files of all processes, in the order of `KCMP_FILE`, with the fds of one file grouped.
     fn sort_files(&self) -> Result<Vec<Vec<FileOf>>, Failure> {
         let mut order: Vec<Vec<FileOf>> = Vec::new();
         for pid in self.pids.into_iter().flatten() {
@@ -623,7 +626,7 @@ impl Replay {
         Ok(order)
     }
 
-    /// Compares files with each other: three at a time, under any of their fds.
+    /// Compares random files with each other, three at a time.
     fn check_files(&mut self, order: &[Vec<FileOf>]) -> Result<(), Failure> {
         for _ in 0..100 {
             let three = [(); 3].map(|()| {
@@ -643,7 +646,8 @@ impl Replay {
         Ok(())
     }
 
-    /// Compares all files with the target file of an entry. Returns its place among them.
+    /// Compares all files with the target file of an entry. Returns the rank of the equal one, if
+    /// any.
     fn check_entry(
         &mut self,
         order: &[Vec<FileOf>],
@@ -666,7 +670,7 @@ impl Replay {
         Ok(found.then_some(less))
     }
 
-    /// Checks that all files and all target files have their places in one order.
+    /// Checks that all files and all target files fit into one order.
     fn check_order(&mut self) -> Result<(), Failure> {
         let order = self.sort_files()?;
         self.check_files(&order)?;
@@ -707,7 +711,7 @@ impl Replay {
     }
 }
 
-/// The entries of a file that is an epoll file.
+/// The entries of an epoll file; `None` for other files.
 fn list_of_epoll(epoll: FileOf) -> io::Result<Option<Vec<Listed>>> {
     let (tfd, toff) = (-1, 0);
     match kcmp_entry(epoll, EntryOf { epoll, tfd, toff }) {
@@ -716,8 +720,8 @@ fn list_of_epoll(epoll: FileOf) -> io::Result<Option<Vec<Listed>>> {
     }
 }
 
-/// Keeps this process and its children on one CPU. They take turns anyway, and waking up another
-/// CPU takes longer than all the rest, in a guest.
+/// Pins this process and its children to one CPU. They take turns anyway, and in a guest, waking up
+/// another CPU takes longer than all the rest.
 fn stay_on_one_cpu() -> io::Result<()> {
     // SAFETY: No memory is involved.
     let cpu = cvt(unsafe { c::sched_getcpu() })? as usize;
@@ -795,7 +799,7 @@ fn parse_args(parser: &mut lexopt::Parser) -> Result<(Task, PathBuf), lexopt::Er
     let task = match (operations, replay) {
         (Some(operations), false) => Task::Record { operations, seed },
         (None, true) => Task::Replay { block },
-        _ => return Err("either --record N or --replay".into()),
+        _ => return Err("specify either --record N or --replay".into()),
     };
     Ok((task, path.ok_or("FILE is missing")?))
 }
