@@ -17,8 +17,8 @@ use clap::{ColorChoice, CommandFactory, Parser};
 pub struct Args {
     /// List the epoll instances of these processes only
     ///
-    /// The state of an entry is told as the process sees it. Otherwise, the oldest process that has
-    /// the epoll instance open counts.
+    /// States are as seen by the selected process. If several processes have the epoll instance
+    /// open, the oldest of those selected counts.
     #[arg(value_name = "PID", value_parser = clap::value_parser!(Pid).range(1..))]
     pub pids: Vec<Pid>,
 
@@ -36,7 +36,7 @@ pub struct Args {
     #[arg(short, long)]
     pub stale: bool,
 
-    /// Print JSON, one object a line for each epoll instance
+    /// Print JSON: one object per epoll instance, each on its own line
     #[arg(short, long)]
     pub json: bool,
 
@@ -44,11 +44,11 @@ pub struct Args {
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     pub color: ColorChoice,
 
-    /// Say on stderr how much was searched, and how many kcmp(2) calls it took
+    /// Print to stderr how much was searched, and the number of kcmp(2) calls
     #[arg(short, long)]
     pub verbose: bool,
 
-    /// Set up processes whose entries are in each of the states, list them, and check the rows
+    /// Set up processes with entries in all states but unsettled, list them, and check the rows
     #[arg(long, exclusive = true)]
     pub demo: bool,
 
@@ -57,7 +57,7 @@ pub struct Args {
     pub man: bool,
 }
 
-/// A part of the manual page and of --help: a text, and terms with their meaning.
+/// A section of the manual page and of --help: a text, and terms with their meanings.
 pub struct Section {
     pub title: &'static str,
     pub text: &'static str,
@@ -72,28 +72,30 @@ pub const SECTIONS: &[Section] = &[
             ("FD", "The fd under which the file was added."),
             (
                 "TOFF",
-                "How many entries with the same fd come first in the interest list.",
+                "How many entries with the same fd precede it in the interest list.",
             ),
             (
                 "EVENTS",
-                "Events and flags without EPOLL. ERR and HUP, which are always waited for, are \
-                 left out. An entry with EPOLLONESHOT is disarmed after an event.",
+                "Events and flags, without the EPOLL prefix. ERR and HUP, which are always \
+                 reported, are shown only if no other event was requested. An entry with \
+                 EPOLLONESHOT is disarmed after an event.",
             ),
             (
                 "DATA",
-                "What epoll_wait(2) returns with an event: in decimal, or in hexadecimal from \
-                 2^32.",
+                "The data that epoll_wait(2) returns with an event, in decimal; from 2^32 on, in \
+                 hexadecimal.",
             ),
             ("STATE", "See States."),
             (
                 "FILE",
-                "The target file: its path or what /proc tells instead, and the addresses of a \
-                 socket.",
+                "The target file: its path, or its name in /proc/PID/fd if it has none, and the \
+                 addresses of a socket.",
             ),
             (
                 "WHERE",
-                "The places where the target file is open, if it is not in place, and the file \
-                 to which a stale fd refers. A terminal shows four processes at most.",
+                "If the target file is not in place: the fds at which it is open. If the fd is \
+                 stale: the file to which it refers now. On a terminal, at most four processes \
+                 are listed.",
             ),
         ],
     },
@@ -117,39 +119,40 @@ pub const SECTIONS: &[Section] = &[
             ),
             (
                 "unsettled",
-                "The entry or its file changed each time that lsepoll looked.",
+                "The entry, or a file that might be its target, kept changing while lsepoll \
+                 searched.",
             ),
             (
                 "stale, ...",
-                "In addition: the fd is open, but refers to another file.",
+                "In addition, the fd is open, but refers to another file.",
             ),
         ],
     },
     Section {
         title: "JSON",
-        text: "With --json, each line is an object for one epoll instance. Members may be added \
-               in later versions; these stay:",
+        text: "With --json, each line is an object that describes one epoll instance. Later \
+               versions may add members. They do not remove these:",
         terms: &[
             (
                 "holders",
-                "Where the epoll instance is open, an array of places: objects with pid, tid, \
-                 comm and fd. tid differs from pid if the thread has its own fd table. The first \
-                 holder is the one that sees the states.",
+                "The places where the epoll instance is open, an array of objects with pid, tid, \
+                 comm and fd. tid differs from pid if the thread has its own fd table. The states \
+                 are as seen by the first holder.",
             ),
             (
                 "entries",
-                "The interest list, in order of tfd and toff, an array of objects. With --stale, only \
-                 what is not in place:",
+                "The interest list, an array of objects, sorted by tfd and toff. With --stale, \
+                 only entries that are not in place. Members of an entry:",
             ),
-            ("entries[].tfd, .toff", "FD and TOFF, numbers."),
+            ("entries[].tfd, .toff", "FD and TOFF, as numbers."),
             (
                 "entries[].events",
-                "All events and flags, an array of names without EPOLL. Bits without a name are \
-                 in hexadecimal.",
+                "All events and flags, an array of names without the EPOLL prefix. Bits without a \
+                 name are combined in one hexadecimal string.",
             ),
             (
                 "entries[].data",
-                "DATA, a string in hexadecimal: JSON numbers often have 53 bits only.",
+                "DATA, a hexadecimal string: many JSON parsers limit numbers to 53 bits.",
             ),
             (
                 "entries[].state",
@@ -157,23 +160,24 @@ pub const SECTIONS: &[Section] = &[
             ),
             (
                 "entries[].file",
-                "The target file, an object: name as in FILE, without its escapes, inode (a number) and device \
-                 (major:minor) as in fdinfo.",
+                "The target file, an object: name (as in FILE, but not escaped), inode (a number) \
+                 and device (a string, major:minor), both from fdinfo.",
             ),
             (
                 "entries[].stale",
-                "The name of the file to which a stale fd refers, otherwise null.",
+                "The name of the file to which a stale fd refers; null if the fd is not stale.",
             ),
             (
                 "entries[].places",
-                "All places where the target file was found, an array like holders. Those in the \
-                 process of the first holder come first. For an entry in place, it has that place \
-                 only.",
+                "The places where the target file was found, an array like holders. Those in the \
+                 fd table of the first holder come first. An entry in place usually has only that \
+                 place: the search ends there.",
             ),
             (
                 "searched",
-                "An object with the numbers of processes that were searched (processes), that the \
-                 caller may not inspect (not_permitted), and whether /proc hides others (hidden).",
+                "An object: the number of processes that were searched (processes), the number \
+                 of others that the caller may not inspect (not_permitted), and whether /proc \
+                 hides processes (hidden).",
             ),
         ],
     },
@@ -181,24 +185,26 @@ pub const SECTIONS: &[Section] = &[
         title: "Exit status",
         text: "",
         terms: &[
-            ("0", "Success. With --stale: each entry is in place."),
+            ("0", "Success. With --stale: all entries are in place."),
             (
                 "1",
                 "With --stale: an entry is moved, elsewhere, nowhere or unsettled.",
             ),
             (
                 "2",
-                "An error. Other processes that were named are listed all the same.",
+                "An error, or a wrong row with --demo. After an error with one PID, the others are \
+                 still listed.",
             ),
         ],
     },
     Section {
         title: "Requirements",
         text: "Linux 4.13 or newer with CONFIG_KCMP, and /proc. Processes of the same user can be \
-               inspected, unless they have changed their uid, gid or capabilities; others take \
-               root or CAP_SYS_PTRACE. The processes run meanwhile. An answer is asked for again \
-               when an entry or a file has changed; entries that keep changing are unsettled. A \
-               file that processes pass on faster than lsepoll can look may be called nowhere.",
+               inspected, unless they have changed their uid, gid or capabilities; others require \
+               root or CAP_SYS_PTRACE. lsepoll does not stop the processes. When an entry or a \
+               file changes, lsepoll searches again; entries that keep changing are unsettled. A \
+               file that processes pass on faster than lsepoll can search may be reported as \
+               nowhere.",
         terms: &[],
     },
     Section {
@@ -218,7 +224,7 @@ pub const SECTIONS: &[Section] = &[
     },
 ];
 
-/// The command, with the sections as they are in --help.
+/// The command, with the sections appended to --help.
 pub fn command() -> clap::Command {
     let mut help = String::new();
     for Section { title, text, terms } in SECTIONS {
@@ -234,7 +240,7 @@ pub fn command() -> clap::Command {
     Args::command().after_long_help(help.trim_end().to_string())
 }
 
-/// Breaks a text into lines that begin with spaces.
+/// Wraps a text, and indents each line.
 fn indent(text: &str, spaces: usize) -> String {
     const WIDTH: usize = 80;
 

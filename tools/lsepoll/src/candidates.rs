@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The files among which target files are searched.
+//! The files that may be the target files of entries.
 
 use crate::error::Error;
 use crate::fdinfo::Entry;
@@ -11,8 +11,8 @@ use crate::process::{Listing, Pid, Place};
 use crate::progress::Progress;
 use std::collections::{HashMap, HashSet};
 
-/// The files with the same inode: many, if they are eventfds for example. `None` stands for files
-/// of which the inode is not known.
+/// The key of a group of files. Many files may share an inode, as eventfds do. `None` stands for
+/// files whose inode is not known.
 type Inode = Option<u64>;
 
 pub struct Candidates {
@@ -26,9 +26,9 @@ struct Group {
     /// By fd table.
     places: HashMap<Pid, Vec<Place>>,
     len: usize,
-    /// In the order of kcmp(2), if that pays.
+    /// In the order of kcmp(2), if sorting saves calls.
     sorted: Option<Vec<Vec<Place>>>,
-    /// Whether the order was found to be right after the search.
+    /// Whether the order was still right after the search, if that was checked.
     is_kept: Option<bool>,
 }
 
@@ -49,7 +49,7 @@ impl Candidates {
         for (place, link) in &listing.files {
             let inode = match name::inode_in_link(link) {
                 Some(inode) => Some(inode),
-                // There is no need to ask /proc if all entries are of sockets and pipes.
+                // No need to read more of /proc if all entries are of sockets and pipes.
                 None if wanted.contains_key(&None) => name::inode(place, link),
                 None => continue,
             };
@@ -60,7 +60,7 @@ impl Candidates {
 
         let mut restless = listing.restless.clone();
         for (inode, group) in &mut groups {
-            // For a few entries, it takes fewer calls to compare them with all files.
+            // For a few entries, comparing them with all files takes fewer calls.
             if wanted[inode] > order::depth(group.len) {
                 group.sort(&mut restless, progress)?;
             }
@@ -68,7 +68,8 @@ impl Candidates {
         Ok(Candidates { groups, restless })
     }
 
-    /// The places where the target file of an entry may be open. `compare` compares it with a file.
+    /// The places where the target file of an entry seems to be open. `compare` compares it with a
+    /// file.
     pub fn search(
         &mut self,
         entry: &Entry,
@@ -95,8 +96,8 @@ impl Candidates {
         Ok(found)
     }
 
-    /// Whether the target file of an entry is open at one of the listed places, by comparing it with
-    /// each file that [`Candidates::search`] did not; in one fd table only if there is a `table`.
+    /// Whether the target file of an entry is open at a listed place that [`Candidates::search`]
+    /// may have skipped: compares it with each of these, only in `table` if there is one.
     pub fn is_anywhere(
         &mut self,
         entry: &Entry,
@@ -115,7 +116,7 @@ impl Candidates {
         Ok(false)
     }
 
-    /// The most comparisons that [`Candidates::is_anywhere`] makes.
+    /// The maximum number of comparisons that [`Candidates::is_anywhere`] makes.
     pub fn count(&self, entry: &Entry, table: Option<Pid>, kinds: &Kinds) -> usize {
         let groups = inodes(entry, kinds).filter_map(|inode| self.groups.get(&inode));
         let counts = groups.map(|group| match table {
@@ -125,7 +126,7 @@ impl Candidates {
         counts.sum()
     }
 
-    /// Whether all files stayed that were listed; in one fd table only if there is a `table`.
+    /// Whether no listed file was closed, only in `table` if there is one.
     pub fn is_quiet(&self, table: Option<Pid>) -> bool {
         match table {
             None => self.restless.is_empty(),
@@ -133,8 +134,8 @@ impl Candidates {
         }
     }
 
-    /// Whether a file that [`Candidates::search`] has not found at a place was not there: the order
-    /// must still be right. Files that were closed and opened meanwhile are not in order.
+    /// Whether the files are still in order, so that [`Candidates::search`] cannot have missed one.
+    /// Files that were closed and opened meanwhile are usually out of order.
     pub fn is_order_kept(&mut self, entry: &Entry, kinds: &Kinds) -> Result<bool, Error> {
         for inode in inodes(entry, kinds) {
             let Some(group) = self.groups.get_mut(&inode) else {
@@ -218,7 +219,7 @@ pub fn is_sorted(files: &[Vec<Place>]) -> Result<bool, Error> {
 
 /// Compares two files.
 pub fn compare(a: &Place, b: &Place) -> Result<Answer, Error> {
-    // kcmp(2) does not tell which of them it has not found, and it may be there again.
+    // kcmp(2) does not tell which of them is gone, and it may be back.
     for _ in 0..3 {
         if let Some(ordering) = ask(kcmp::compare_files(a, b))? {
             return Ok(ordering.into());
@@ -230,7 +231,7 @@ pub fn compare(a: &Place, b: &Place) -> Result<Answer, Error> {
             return Ok(Answer::RightGone);
         }
     }
-    // There is no order to keep.
+    // They keep changing: any result will do.
     Ok(Answer::Less)
 }
 
@@ -241,7 +242,7 @@ mod tests {
     use crate::scene;
     use std::rc::Rc;
 
-    /// Files of this process, and as many entries that they may be targets of.
+    /// Files of this process, and as many entries of which they may be the targets.
     fn files(count: usize) -> (Listing, Vec<Entry>) {
         let pid = std::process::id() as i32;
         let table = Rc::new(Table {
@@ -291,7 +292,7 @@ mod tests {
         scene::dup2(free, b).unwrap();
         assert!(!candidates.is_order_kept(&entries[0], &kinds).unwrap());
 
-        // Then there is another way.
+        // Comparing with each file still finds it.
         let (entry, target) = (&entries[0], &listing.files[5].0);
         let mut is_in = |table| {
             let compare = |place: &Place| compare(place, target);

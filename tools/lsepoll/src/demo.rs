@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Sets up processes whose epoll entries are in each of the states, and checks what is listed.
+//! Sets up processes with epoll entries in all states but unsettled, and checks the rows.
 
 use crate::error::Error;
 use crate::human;
@@ -38,13 +38,13 @@ const MAILBOX: Fd = 90;
 const CLIENT: Fd = 100;
 const SENT: i32 = 4;
 
-/// Puts a new eventfd at an fd of choice, and adds it.
+/// Opens an eventfd at `fd`, and adds it.
 fn add_eventfd(fd: Fd, data: u64) -> io::Result<()> {
     scene::place(scene::eventfd()?, fd)?;
     scene::add(EPOLL, fd, data)
 }
 
-/// Sends SENT sockets, and keeps them.
+/// Sends SENT sockets, and holds them open.
 fn client(channel: Fd) -> io::Result<Pid> {
     for i in 0..SENT {
         let [ours, theirs] = scene::socketpair(libc::SOCK_STREAM)?;
@@ -84,7 +84,7 @@ fn server(channel: Fd) -> io::Result<Pid> {
     scene::close(IN_FLIGHT)?;
 
     let child = Actor::start("child", || {
-        // It would be listed with the server's files, too.
+        // Otherwise, it would be listed with the server's files, too.
         for fd in [EPOLL, KEPT, DUP, REUSED, REUSED_DUP, MAILBOX, MAILBOX + 1] {
             scene::close(fd)?;
         }

@@ -29,28 +29,28 @@ impl fmt::Display for Error {
         match self {
             Error::NoKcmp => f.write_str("this kernel has no kcmp(2): build it with CONFIG_KCMP=y"),
             Error::KcmpNotPermitted => f.write_str(
-                "kcmp(2) is not permitted, even on lsepoll itself: a seccomp filter refuses it; \
-                 in a container, CAP_SYS_PTRACE usually permits it",
+                "kcmp(2) is not permitted, even on lsepoll itself, probably because of a seccomp \
+                 filter: most container runtimes allow it with CAP_SYS_PTRACE",
             ),
             Error::NoEpollTfd => f.write_str(
-                "kcmp(2) of this kernel has no KCMP_EPOLL_TFD: it takes Linux 4.13 or newer",
+                "kcmp(2) of this kernel has no KCMP_EPOLL_TFD: Linux 4.13 or newer is required",
             ),
             Error::NoEpoll => {
                 f.write_str("this kernel has no epoll(7): build it with CONFIG_EPOLL=y")
             }
             Error::NoProc => f.write_str("/proc is not mounted: mount -t proc proc /proc"),
             Error::OtherProc => f.write_str(
-                "/proc shows another PID namespace: mount the one of this namespace over it",
+                "/proc shows another PID namespace: mount -t proc proc /proc in this one",
             ),
             Error::NoProcess(pid) => write!(f, "pid {pid}: no such process"),
             Error::HiddenProcess(pid) => write!(
                 f,
                 "pid {pid}: hidden, /proc is mounted with hidepid: run lsepoll as root, \
-                 or with the group that the gid option of that mount names"
+                 or in the group of the gid= mount option"
             ),
             Error::NotPermitted(pid) => write!(
                 f,
-                "pid {pid}: not permitted: that takes CAP_SYS_PTRACE in its user namespace, as \
+                "pid {pid}: not permitted: this requires CAP_SYS_PTRACE in its user namespace, as \
                  root has there, or the same user, if the process has not changed its uid, gid or \
                  capabilities"
             ),
@@ -59,7 +59,7 @@ impl fmt::Display for Error {
                 let name = printable(name);
                 write!(f, "pid {pid}: fd {fd} is not an epoll file, but {name}")
             }
-            Error::Fdinfo(line) => write!(f, "fdinfo of an epoll file is not understood: {line}"),
+            Error::Fdinfo(line) => write!(f, "cannot parse fdinfo of an epoll file: {line}"),
             Error::Io(what, error) => write!(f, "{what}: {error}"),
         }
     }

@@ -24,10 +24,10 @@ const NAMES: [(u32, &str); 16] = [
 /// EPOLLERR and EPOLLHUP, which the kernel adds to each armed entry.
 const ALWAYS: u32 = 1 << 3 | 1 << 4;
 
-/// Flags that are no events.
+/// Flags that are not events.
 const FLAGS: u32 = 0xf << 28;
 
-/// The names, without EPOLL. Bits that have none are given in hexadecimal.
+/// The names, without the EPOLL prefix. Bits without a name are combined in hexadecimal.
 pub fn names(events: u32) -> Vec<String> {
     let mut names = Vec::new();
     let mut rest = events;
@@ -43,7 +43,7 @@ pub fn names(events: u32) -> Vec<String> {
     names
 }
 
-/// The events as a person wants to see them.
+/// The events as text, without those that are always reported if there are others.
 pub fn describe(events: u32) -> String {
     let shown = match events & !ALWAYS {
         // Nothing else was asked for.

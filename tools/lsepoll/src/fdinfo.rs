@@ -7,20 +7,20 @@ use crate::process::{Fd, Place};
 use std::collections::HashMap;
 use std::fs;
 
-/// The link /proc/PID/fd/EFD.
+/// The target of the link /proc/PID/fd/EFD.
 pub const EPOLL_LINK: &str = "anon_inode:[eventpoll]";
 
 /// An entry of an interest list.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Entry {
     pub tfd: Fd,
-    /// The number of entries with the same tfd that come first.
+    /// The number of entries with the same tfd that precede this one.
     pub toff: u32,
     pub events: u32,
     pub data: u64,
     /// The inode of the target file.
     pub inode: u64,
-    /// Its device, in the encoding that the kernel uses inside.
+    /// Its device, in the internal encoding of the kernel.
     pub device: u32,
 }
 
@@ -29,7 +29,7 @@ impl Entry {
         (self.tfd, self.toff)
     }
 
-    /// Whether this may be the same entry as `other`. EPOLLONESHOT clears events meanwhile.
+    /// Whether this may be the same entry as `other`. Ignores events, which EPOLLONESHOT clears.
     pub fn is_like(&self, other: &Entry) -> bool {
         let events = self.events;
         *self
@@ -61,7 +61,7 @@ fn parse_line(line: &str) -> Option<Entry> {
     })
 }
 
-/// The entries that fdinfo lists, in order of tfd and toff.
+/// The entries that fdinfo lists, sorted by tfd and toff.
 pub fn parse(text: &str) -> Result<Vec<Entry>, Error> {
     let mut entries = Vec::new();
     let mut next_toff = HashMap::new();
@@ -76,7 +76,7 @@ pub fn parse(text: &str) -> Result<Vec<Entry>, Error> {
     Ok(entries)
 }
 
-/// The entries of an epoll file; `None` if there is none at this fd any more.
+/// The entries of an epoll file; `None` if the fd does not refer to one any more.
 pub fn read(epoll: &Place) -> Result<Option<Vec<Entry>>, Error> {
     let Ok(text) = fs::read(epoll.path("fdinfo")) else {
         return Ok(None);
@@ -87,7 +87,7 @@ pub fn read(epoll: &Place) -> Result<Option<Vec<Entry>>, Error> {
     parse(&String::from_utf8_lossy(&text)).map(Some)
 }
 
-/// The value that a key has in fdinfo of a file.
+/// The value of a key in fdinfo of a file.
 pub fn value(place: &Place, key: &str) -> Option<String> {
     let text = fs::read(place.path("fdinfo")).ok()?;
     let text = String::from_utf8_lossy(&text);

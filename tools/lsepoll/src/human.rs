@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The listing for a person.
+//! The listing as text.
 
 use crate::events;
 use crate::name::printable;
@@ -13,7 +13,7 @@ use std::io::{self, Write};
 const COLUMNS: [&str; 7] = ["FD", "TOFF", "EVENTS", "DATA", "STATE", "FILE", "WHERE"];
 const BOLD: Style = Style::new().bold();
 
-/// The number of processes that a cell names on a terminal.
+/// The maximum number of fd tables that a cell lists on a terminal.
 const FEW: usize = 4;
 
 /// Prints all epoll files. `width` is that of the terminal, if there is one.
@@ -31,7 +31,7 @@ pub fn print(report: &Report, out: &mut impl Write, width: Option<u16>) -> io::R
     Ok(())
 }
 
-/// A table without lines that is no wider than the terminal.
+/// A table without borders that is no wider than the terminal.
 fn layout(width: Option<u16>) -> Layout {
     let mut layout = Layout::new();
     layout.load_preset(presets::NOTHING);
@@ -132,7 +132,7 @@ fn process(table: &Table) -> String {
     }
 }
 
-/// Names places. The table that is home is not named.
+/// Formats places, with the process unless the fd table is `home`.
 fn places(places: &[Place], home: &Table, limit: usize) -> String {
     let tables: Vec<_> = (places.chunk_by(|a, b| a.table.tid == b.table.tid)).collect();
     let mut named = Vec::new();
@@ -152,7 +152,7 @@ fn places(places: &[Place], home: &Table, limit: usize) -> String {
     named.join("; ")
 }
 
-/// Remarks on the rows. `is_narrowed` says whether the caller named processes.
+/// The notes for stderr. `is_narrowed` says whether the user selected processes by PID.
 pub fn notes(report: &Report, is_narrowed: bool) -> Vec<String> {
     let Searched {
         processes,
@@ -172,21 +172,21 @@ pub fn notes(report: &Report, is_narrowed: bool) -> Vec<String> {
         let searched = count(processes, "process", "processes");
         notes.push(format!(
             "{nowhere} nowhere in {searched}: in flight on a unix socket, registered with \
-             io_uring, or open where lsepoll may not look"
+             io_uring, or open in a process that lsepoll may not inspect"
         ));
     }
     let unsettled = in_state(State::Unsettled);
     if unsettled > 0 {
         let unsettled = count(unsettled, "entry is", "entries are");
         notes.push(format!(
-            "{unsettled} unsettled: changed each of the {rounds} times that lsepoll looked"
+            "{unsettled} unsettled: entries or files kept changing during {rounds} rounds"
         ));
     }
     if !is_narrowed || nowhere > 0 {
         if not_permitted > 0 {
             let missed = count(not_permitted, "process", "processes");
             notes.push(format!(
-                "{missed} could not be inspected: that takes root or CAP_SYS_PTRACE"
+                "{missed} could not be inspected: this requires root or CAP_SYS_PTRACE"
             ));
         }
         if hidden {
@@ -196,7 +196,7 @@ pub fn notes(report: &Report, is_narrowed: bool) -> Vec<String> {
     notes
 }
 
-/// A number of things.
+/// A number and its noun.
 pub fn count(n: usize, one: &str, many: &str) -> String {
     format!("{n} {}", if n == 1 { one } else { many })
 }

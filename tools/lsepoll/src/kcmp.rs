@@ -14,7 +14,7 @@ const KCMP_FILE: i32 = 0;
 const KCMP_FILES: i32 = 2;
 const KCMP_EPOLL_TFD: i32 = 7;
 
-/// struct kcmp_epoll_slot of linux/kcmp.h: `toff` entries with the same `tfd` come first.
+/// struct kcmp_epoll_slot of linux/kcmp.h: `toff` entries with the same `tfd` precede the entry.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Slot {
@@ -75,13 +75,14 @@ pub fn same_table(a: Pid, b: Pid) -> io::Result<bool> {
     Ok(kcmp(a, b, KCMP_FILES, 0, 0)?.is_eq())
 }
 
-/// Whether an error says that the epoll file or the entry is gone.
+/// Whether an error says that the entry is gone, or that its epoll file was replaced by another
+/// file.
 pub fn is_no_entry(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EINVAL))
 }
 
-/// Turns errors into `None` that say that a file, an entry or a process is gone, or that the process
-/// may not be inspected any more.
+/// Returns `None` for errors which say that a file, an entry or a process is gone, or that the
+/// process may not be inspected any more.
 pub fn ask(answer: io::Result<Ordering>) -> Result<Option<Ordering>, Error> {
     match answer {
         Ok(ordering) => Ok(Some(ordering)),
@@ -93,7 +94,7 @@ pub fn ask(answer: io::Result<Ordering>) -> Result<Option<Ordering>, Error> {
     }
 }
 
-/// Tries the calls that lsepoll needs on lsepoll itself.
+/// Checks that the calls which lsepoll needs work on lsepoll itself.
 pub fn probe(own: Pid) -> Result<(), Error> {
     same_table(own, own).map_err(|e| match e.raw_os_error() {
         Some(libc::ENOSYS) => Error::NoKcmp,
@@ -112,7 +113,7 @@ pub fn probe(own: Pid) -> Result<(), Error> {
         toff: 0,
     };
     let slot = &raw const slot as usize;
-    // The list is empty: ENOENT, from a kernel that knows the call.
+    // The interest list is empty: a kernel that has KCMP_EPOLL_TFD returns ENOENT.
     let answer = kcmp(own, own, KCMP_EPOLL_TFD, epoll as usize, slot);
     scene::close(epoll).map_err(|e| Error::Io("close", e))?;
     match answer.map_err(|e| e.raw_os_error()) {

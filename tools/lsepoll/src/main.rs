@@ -27,7 +27,7 @@ fn main() -> ExitCode {
     })
 }
 
-/// Says something on stderr. If that is closed, there is nobody to tell.
+/// Prints a message to stderr. Errors are ignored: there is nowhere else to report them.
 fn say(text: &str) {
     let _ = writeln!(io::stderr(), "lsepoll: {text}");
 }
@@ -82,7 +82,7 @@ fn list(args: &Args, text: &mut Vec<u8>, width: Option<u16>) -> Result<ExitCode,
         }
         report.epolls.retain(|epoll| !epoll.rows.is_empty());
     }
-    // Each object of JSON has what the notes say.
+    // The JSON objects contain what the notes say.
     if !args.json || report.epolls.is_empty() {
         notes.iter().for_each(|note| say(note));
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Names files as a person knows them.
+//! Names of files.
 
 use crate::fdinfo::{self, Entry};
 use crate::process::Place;
@@ -9,7 +9,7 @@ use std::fs;
 use std::io;
 use std::os::linux::fs::MetadataExt;
 
-/// Files that fdinfo tells more of: what they link to, and the key.
+/// Files with an id in fdinfo: the target of their link, and the key of the id.
 const NUMBERED: [(&str, &str); 2] = [
     ("anon_inode:[eventfd]", "eventfd-id:"),
     ("anon_inode:[pidfd]", "Pid:"),
@@ -38,8 +38,8 @@ fn in_brackets(name: &str, prefix: &str) -> Option<u64> {
     name.strip_prefix(prefix)?.strip_suffix(']')?.parse().ok()
 }
 
-/// Escapes what would confuse a terminal or its user: control characters, those that turn the
-/// direction of text, and the backslash of an escape.
+/// Escapes what could confuse a terminal or its user: control characters, characters that change
+/// the direction of text, and backslashes, to tell them from escapes.
 pub fn printable(text: &str) -> String {
     let is_turning = |c| matches!(c, '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let mut printable = String::with_capacity(text.len());
@@ -58,11 +58,11 @@ pub fn inode_in_link(link: &str) -> Option<u64> {
     socket_inode(link).or_else(|| in_brackets(link, "pipe:["))
 }
 
-/// The inode of another file, if this can be told without touching the file system that it is on,
-/// which may hang.
+/// The inode of another file, if it can be determined without accessing its file system, which may
+/// hang.
 pub fn inode(place: &Place, link: &str) -> Option<u64> {
     if link.starts_with("anon_inode:") {
-        // fdinfo of an epoll file can be long.
+        // Not from fdinfo, which is long for a large epoll file.
         Some(fs::metadata(place.path("fd")).ok()?.st_ino())
     } else {
         // Since Linux 5.14.
@@ -70,7 +70,8 @@ pub fn inode(place: &Place, link: &str) -> Option<u64> {
     }
 }
 
-/// The file systems of files that have no path, as far as the kernel has them.
+/// The devices of sockets and pipes, if the kernel has these, and device and inode of anonymous
+/// inodes.
 #[derive(Clone, Copy)]
 pub struct Kinds {
     sockets: Option<u32>,
@@ -85,7 +86,7 @@ impl Kinds {
             fds.iter().try_for_each(|fd| scene::close(*fd))?;
             let metadata = metadata?;
             let device = metadata.st_dev();
-            // As the kernel encodes it inside.
+            // In the internal encoding of the kernel, as in fdinfo.
             let device = libc::major(device) << 20 | libc::minor(device);
             io::Result::Ok((device, metadata.st_ino()))
         };
@@ -108,7 +109,7 @@ impl Kinds {
         [self.sockets, self.pipes].contains(&Some(entry.device))
     }
 
-    /// The name of a target file that is open nowhere.
+    /// The name of a target file that was not found.
     pub fn name_of_target(&self, entry: &Entry) -> String {
         let (device, inode) = (entry.device, entry.inode);
         if Some(device) == self.sockets {
@@ -123,7 +124,7 @@ impl Kinds {
     }
 }
 
-/// Major and minor of a device in the encoding that the kernel uses inside.
+/// Major and minor of a device in the internal encoding of the kernel.
 pub fn device_numbers(device: u32) -> String {
     format!("{}:{}", device >> 20, device & 0xf_ffff)
 }

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Sorts and searches what kcmp(2) compares.
+//! Sorts and searches files that kcmp(2) compares.
 //!
-//! `slice::sort_by()` does not fit: it may panic if the order is not total. That of files which are
-//! closed and opened meanwhile is not.
+//! `slice::sort_by()` may panic if the order is not total. If files are closed and opened
+//! meanwhile, it is not.
 
 use std::cmp::Ordering;
 use std::collections::VecDeque;
 
-/// The answer to a comparison.
+/// The result of a comparison.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Answer {
     Less,
@@ -36,10 +36,10 @@ impl From<Ordering> for Answer {
     }
 }
 
-/// Items that compare equal: the places where one file is open. There is at least one.
+/// Items that compare equal: the places where one file is open. Never empty.
 type Equals<T> = Vec<T>;
 
-/// Sorts items, and joins those that are equal.
+/// Sorts items by merging, and groups those that are equal. Drops those that are gone.
 pub fn sort<T, E>(
     items: impl IntoIterator<Item = T>,
     mut compare: impl FnMut(&T, &T) -> Result<Answer, E>,
@@ -54,7 +54,7 @@ pub fn sort<T, E>(
     Ok(Vec::new())
 }
 
-/// The number of comparisons that it takes to find one of `len` sorted items.
+/// The maximum number of comparisons in a binary search of `len` items.
 pub fn depth(len: usize) -> usize {
     len.checked_ilog2().map_or(0, |depth| depth as usize + 1)
 }
@@ -95,8 +95,8 @@ fn merge<T, E>(
     Ok(merged)
 }
 
-/// Searches sorted items. Those that are gone are removed. `compare` has an item on its left;
-/// [`Answer::RightGone`] ends the search.
+/// Binary search. `compare` compares an item (left) with the one to find (right). Items that are
+/// gone are removed; [`Answer::RightGone`] ends the search.
 pub fn search<T, E>(
     sorted: &mut Vec<Equals<T>>,
     mut compare: impl FnMut(&T) -> Result<Answer, E>,
@@ -127,7 +127,7 @@ mod tests {
     use super::*;
     use std::convert::Infallible;
 
-    /// The same sequence each time.
+    /// Deterministic.
     fn random(state: &mut u64) -> u64 {
         *state = state.wrapping_mul(6364136223846793005).wrapping_add(1);
         *state >> 33
@@ -137,7 +137,7 @@ mod tests {
     fn sorts_joins_and_finds() {
         let mut state = 1;
         for len in [0, 1, 2, 3, 100, 1000] {
-            // A value, and what tells equal ones apart.
+            // A value, and an index that tells equal values apart.
             let items: Vec<_> = (0..len).map(|i| (random(&mut state) % 300, i)).collect();
             let by_value = |a: &(u64, u64), b: &(u64, u64)| -> Result<_, Infallible> {
                 Ok(a.0.cmp(&b.0).into())

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Processes, their fd tables, and the files in these.
+//! Processes, their fd tables, and their files.
 
 use crate::error::Error;
 use crate::kcmp;
@@ -18,14 +18,14 @@ pub type Fd = libc::c_int;
 #[derive(Debug)]
 pub struct Table {
     pub pid: Pid,
-    /// The thread to name the table by. It differs from `pid` if the thread has its own table.
+    /// A thread that uses the table. Differs from `pid` if the thread has its own table.
     pub tid: Pid,
     pub comm: String,
     /// When the process was started, in clock ticks since boot.
     pub started: u64,
 }
 
-/// Where a file is open.
+/// A place where a file is open.
 #[derive(Clone, Debug)]
 pub struct Place {
     pub table: Rc<Table>,
@@ -33,7 +33,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// The link in /proc; `None` if the fd is not open.
+    /// The target of the link in /proc; `None` if the fd is not open.
     pub fn link(&self) -> Option<String> {
         self.read_link().ok()
     }
@@ -68,7 +68,7 @@ pub struct Listing {
     pub not_permitted: usize,
 }
 
-/// The interesting fields of /proc/PID/stat.
+/// The fields of /proc/PID/stat that are used here.
 #[derive(Debug, Eq, PartialEq)]
 pub struct Stat {
     pub comm: String,
@@ -145,7 +145,7 @@ pub fn process_of(pid: Pid) -> Result<Pid, Error> {
     }
 }
 
-/// Whether there is such a process, visible in /proc or not.
+/// Whether a process exists, visible in /proc or not.
 fn is_alive(pid: Pid) -> bool {
     // SAFETY: No memory is involved, and no signal is sent.
     let sent = unsafe { libc::kill(pid, 0) };
@@ -166,7 +166,7 @@ pub fn list(own: Pid, progress: &mut Progress) -> Result<Listing, Error> {
             Ok(true) => listing.processes += 1,
             Ok(false) => {}
             Err(e) if is_not_permitted(&e) => listing.not_permitted += 1,
-            // It has ended meanwhile.
+            // The process has ended meanwhile.
             Err(_) => {}
         }
     }
@@ -177,7 +177,7 @@ fn is_not_permitted(error: &io::Error) -> bool {
     error.kind() == ErrorKind::PermissionDenied
 }
 
-/// Appends the files of a process. Returns whether it is one that can have files.
+/// Appends the files of a process. Returns false for a kernel thread, which has none.
 fn list_process(pid: Pid, listing: &mut Listing) -> io::Result<bool> {
     let stat = stat(pid)?;
     if stat.kernel_thread {
@@ -215,7 +215,7 @@ fn list_process(pid: Pid, listing: &mut Listing) -> io::Result<bool> {
     Ok(true)
 }
 
-/// The files of an fd table, each with its [`Place::link`], and whether one was closed meanwhile.
+/// The files of an fd table, each with its [`Place::link`], and whether any was closed meanwhile.
 pub fn list_table(table: &Rc<Table>) -> io::Result<(Vec<(Place, String)>, bool)> {
     let mut files = Vec::new();
     let mut is_restless = false;
@@ -226,7 +226,8 @@ pub fn list_table(table: &Rc<Table>) -> io::Result<(Vec<(Place, String)>, bool)>
         };
         match place.read_link() {
             Ok(link) => files.push((place, link)),
-            // A process in a user namespace may list the fds of others, but not their files.
+            // In a user namespace, lsepoll may be able to list the fds of a process outside, but
+            // not to read the links.
             Err(e) if is_not_permitted(&e) => return Err(e),
             Err(_) => is_restless = true,
         }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A progress bar on stderr, for what takes longer than a second.
+//! A progress bar on stderr, shown after a second.
 
 use indicatif::{ProgressBar, ProgressStyle};
 use std::time::{Duration, Instant};
@@ -26,7 +26,7 @@ impl Progress {
         }
     }
 
-    /// Begins something that takes about as many steps.
+    /// Begins a phase of about `steps` steps.
     pub fn begin(&mut self, phase: &'static str, steps: usize) {
         (self.phase, self.steps, self.done) = (phase, steps as u64, 0);
         if let Some(bar) = &self.bar {

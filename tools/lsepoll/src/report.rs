@@ -6,12 +6,12 @@ use crate::error::Error;
 use crate::fdinfo::Entry;
 use crate::process::Place;
 
-/// All that was found.
+/// The epoll files that were found, and what was searched.
 #[derive(Default)]
 pub struct Report {
     pub epolls: Vec<Epoll>,
     pub searched: Searched,
-    /// Why some of what was selected is not there.
+    /// Why some of the selected processes or fds are missing.
     pub errors: Vec<Error>,
 }
 
@@ -21,21 +21,21 @@ impl Report {
     }
 }
 
-/// Where the search went.
+/// The scope of the search.
 #[derive(Default)]
 pub struct Searched {
     pub processes: usize,
     pub files: usize,
     /// Processes that the caller may not inspect.
     pub not_permitted: usize,
-    /// Whether /proc hides other processes of which nothing is known.
+    /// Whether /proc hides processes, which are not counted.
     pub hidden: bool,
     pub rounds: u32,
 }
 
 /// An epoll file.
 pub struct Epoll {
-    /// Where it is open. The first place is the one from which the entries are seen.
+    /// Where it is open. States are as seen from the first place.
     pub holders: Vec<Place>,
     /// The length of the interest list. With --stale, not all have a row.
     pub entries: usize,
@@ -61,22 +61,22 @@ pub struct Row {
     pub file: String,
     /// The name of another file to which the fd of the entry refers now.
     pub stale: Option<String>,
-    /// Where the target file is open, that of the entry first, then those of its process.
+    /// Where the target file is open: the fd of the entry first, then others in the same fd table.
     pub places: Vec<Place>,
 }
 
-/// From near to far.
+/// Ordered from near to far.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, PartialOrd, Ord)]
 pub enum State {
     /// The fd of the entry still refers to the target file.
     InPlace,
     /// Another fd of the same process does.
     Moved,
-    /// Only fds of other processes do.
+    /// Only fds of other processes do, or of a thread with its own fd table.
     Elsewhere,
     /// No fd of any process that was searched does.
     Nowhere,
-    /// It changed each time that it was looked at.
+    /// The entry, or a file that might be its target, kept changing.
     Unsettled,
 }
 

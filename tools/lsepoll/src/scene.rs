@@ -2,7 +2,7 @@
 
 //! Sets up processes with the files and epoll instances that the demo and the tests need.
 //!
-//! fds are plain integers here: it is all about fds that are reused, and of other processes.
+//! fds are plain integers here: they are reused, and refer to files of other processes.
 
 use crate::process::{Fd, Pid};
 use std::fs;
@@ -37,7 +37,7 @@ pub fn delete(efd: Fd, fd: Fd) -> io::Result<()> {
     epoll_ctl(efd, libc::EPOLL_CTL_DEL, fd, 0, 0)
 }
 
-/// Takes the events that there are. Gives how many there were.
+/// Consumes up to 16 pending events. Returns their number.
 pub fn epoll_wait(efd: Fd) -> io::Result<usize> {
     let mut events = [libc::epoll_event { events: 0, u64: 0 }; 16];
     let len = events.len() as libc::c_int;
@@ -71,23 +71,23 @@ pub fn dup2(from: Fd, to: Fd) -> io::Result<()> {
 }
 
 pub fn close(fd: Fd) -> io::Result<()> {
-    // SAFETY: No memory is involved, and nothing here owns files by type.
+    // SAFETY: No memory is involved, and there is no `OwnedFd` here.
     cvt(unsafe { libc::close(fd) }).map(drop)
 }
 
-/// Moves a file to an fd of choice.
+/// Moves a file to another fd.
 pub fn place(fd: Fd, at: Fd) -> io::Result<()> {
     dup2(fd, at)?;
     close(fd)
 }
 
-/// Lets exec close a file.
+/// Sets FD_CLOEXEC.
 pub fn close_on_exec(fd: Fd) -> io::Result<()> {
     // SAFETY: No memory is involved.
     cvt(unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) }).map(drop)
 }
 
-/// Lets this process have `count` files open.
+/// Sets RLIMIT_NOFILE to `count`.
 pub fn allow_files(count: usize) -> io::Result<()> {
     let count = count as libc::rlim_t;
     let limit = libc::rlimit {
@@ -98,11 +98,11 @@ pub fn allow_files(count: usize) -> io::Result<()> {
     cvt(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) }).map(drop)
 }
 
-/// Room for the control message that carries one file.
+/// A buffer for a control message with one fd.
 #[repr(C, align(8))]
 struct Control([u8; 24]);
 
-/// Calls `f` with a message that has one byte of data and room for one file.
+/// Calls `f` with a message that has one byte of data and room for one fd.
 fn with_message<R>(f: impl FnOnce(&mut libc::msghdr) -> R) -> R {
     let mut byte = 0u8;
     let mut iov = libc::iovec {
@@ -151,34 +151,34 @@ pub fn receive_file(socket: Fd) -> io::Result<Fd> {
     })
 }
 
-/// A process that has set up its files, and keeps them until this is dropped.
+/// A process that has set up its files, and holds them open until this is dropped.
 pub struct Actor {
     pub pid: Pid,
-    /// The result of its setup: a pid, mostly that of an actor of its own.
+    /// The result of its setup, usually the pid of its own child.
     pub told: Pid,
 }
 
 impl Actor {
     /// Forks a process with the name `comm`, and waits until its setup is done.
     ///
-    /// The caller must have no threads.
+    /// The caller must be single-threaded.
     pub fn start(comm: &str, setup: impl FnOnce() -> io::Result<Pid>) -> io::Result<Actor> {
         let [ours, theirs] = socketpair(libc::SOCK_STREAM)?;
-        // The child must not print again what this process has in its buffer.
+        // Otherwise, the child could print what is in the buffer a second time.
         io::stdout().flush()?;
-        // SAFETY: This process has no threads, thus the child may do anything.
+        // SAFETY: This process is single-threaded, so the child may call any function.
         let pid = cvt(unsafe { libc::fork() })?;
         if pid == 0 {
             let result = close(ours).and_then(|()| play(comm, theirs, setup));
             match result {
-                // The parent has ended: there is nobody to tell.
+                // The parent has ended: there is no one to report to.
                 Err(e) if e.kind() == ErrorKind::BrokenPipe => {}
                 Err(e) => eprintln!("{comm}: {e}"),
                 Ok(()) => {}
             }
             exit_at_once(1);
         }
-        // From here on, an error ends the process.
+        // From here on, an error drops the actor, which kills the process.
         let mut actor = Actor { pid, told: 0 };
         close(theirs)?;
         let told = receive_pid(ours);
@@ -197,7 +197,7 @@ impl Actor {
 
 impl Drop for Actor {
     fn drop(&mut self) {
-        // SAFETY: No memory is involved: the status is not asked for.
+        // SAFETY: No memory is involved: waitpid() does not write a status.
         unsafe {
             libc::kill(self.pid, libc::SIGKILL);
             libc::waitpid(self.pid, std::ptr::null_mut(), 0);
@@ -236,7 +236,7 @@ pub fn receive_pid(socket: Fd) -> io::Result<Pid> {
     }
 }
 
-/// Ends this process, without what its parent has registered for its own end.
+/// Ends this process, without running the exit handlers that it inherited from its parent.
 pub fn exit_at_once(status: i32) -> ! {
     // SAFETY: Never returns, and no memory is involved.
     unsafe { libc::_exit(status) }

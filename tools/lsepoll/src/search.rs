@@ -2,9 +2,9 @@
 
 //! Finds out where the target files of epoll entries are open.
 //!
-//! Processes run meanwhile. So each answer stands between two looks at what it is about: at the
-//! lines of fdinfo for an entry, at the link in /proc for a file. If these differ, the answer is
-//! dropped, and asked for again in the next round.
+//! Processes keep running meanwhile. So /proc is read before and after each comparison: fdinfo for
+//! an entry, the link for a file. If these differ, the result is dropped, and the comparison is
+//! repeated in the next round.
 
 use crate::candidates::{self, Candidates};
 use crate::error::Error;
@@ -18,13 +18,13 @@ use crate::report::{Epoll, Report, Searched};
 use crate::sockets::Sockets;
 use crate::watch::{QUIET_ROUNDS, Watch};
 
-/// The most rounds. What is not settled then is unsettled.
+/// The maximum number of rounds. Entries that are not settled by then are unsettled.
 const ROUNDS: u32 = 20;
 
-/// The number of comparisons to spend in a round on misses.
+/// The maximum number of comparisons in a round to verify misses.
 const PATIENCE: usize = 100_000;
 
-/// Which epoll files to list. Empty lists and `None` do not narrow.
+/// Which epoll files to list. An empty list or `None` selects all.
 #[derive(Clone, Default)]
 pub struct Selection {
     pub pids: Vec<Pid>,
@@ -41,7 +41,7 @@ impl Selection {
     }
 }
 
-/// Lists epoll files, and searches the target files of their entries.
+/// Lists epoll files, and searches for the target files of their entries.
 pub fn search(selection: &Selection, progress: &mut Progress) -> Result<Report, Error> {
     let own = process::own_pid()?;
     kcmp::probe(own)?;
@@ -73,7 +73,7 @@ pub fn search(selection: &Selection, progress: &mut Progress) -> Result<Report, 
             watch.confirm()
         })?;
         let is_settled = watches.iter().all(|watch| watch.unsettled().is_empty());
-        // Entries that keep changing are not worth more.
+        // Entries that keep changing are not worth more rounds.
         let is_enough = rounds >= QUIET_ROUNDS && !watches.iter().any(Watch::is_missing_rounds);
         if is_settled || is_enough || rounds == ROUNDS {
             break;
@@ -107,7 +107,7 @@ fn list_epolls(own: Pid, progress: &mut Progress) -> Result<(Listing, Vec<Vec<Pl
         let epolls = (listing.files.iter()).filter(|(_, link)| link == EPOLL_LINK);
         let epolls = epolls.map(|(place, _)| place.clone());
         let sorted = order::sort(epolls, candidates::compare)?;
-        // Otherwise an epoll file may be there twice.
+        // Otherwise an epoll file may be listed twice.
         if candidates::is_sorted(&sorted)? || tries.next().is_none() {
             return Ok((listing, sorted));
         }
@@ -137,7 +137,7 @@ fn watches(selection: &Selection, epolls: Vec<Vec<Place>>, kinds: Kinds) -> Vec<
     watches
 }
 
-/// Why selected processes have no epoll file at the selected fd.
+/// The reasons why selected processes have no epoll file at the selected fd.
 fn explain(selection: &Selection, listing: &Listing) -> Vec<Error> {
     let Some(efd) = selection.efd else {
         return Vec::new();
@@ -170,7 +170,7 @@ fn update(
     Ok(())
 }
 
-/// Asks once for each entry that is not settled.
+/// Searches once for the target file of each entry that is not settled.
 fn ask_round(
     watches: &mut [Watch],
     listing: &Listing,
@@ -182,8 +182,8 @@ fn ask_round(
         let unsettled = watch.unsettled();
         progress.begin("looking at fds", unsettled.len());
         for entry in unsettled {
-            // Most files are in place. Entries with the same fd are asked for one after the other,
-            // which the kernel answers fastest.
+            // Most files are in place. Entries with the same fd are looked up in order of toff,
+            // which is fastest on kernels that remember the last lookup.
             lost.extend(watch.look_in_place(entry)?.map(|lost| (index, lost)));
             progress.step();
         }
@@ -203,14 +203,15 @@ fn ask_round(
         misses.extend(watch.look_at(lost, places)?.map(|miss| (index, miss)));
         progress.step();
     }
-    // An order may look right while files were replaced. Rely on it only for many entries.
+    // The order may look right even if files were replaced. Rely on it only if comparing the misses
+    // with all candidates takes too many calls.
     let counts = (misses.iter())
         .map(|(index, miss)| candidates.count(miss.entry(), watches[*index].scope(miss), kinds));
     let is_comparing = counts.sum::<usize>() <= PATIENCE;
     for (index, miss) in misses {
         let watch = &mut watches[index];
         let (entry, scope) = (miss.entry(), watch.scope(&miss));
-        // A socket has one file: if its inode is listed, the file is there.
+        // A socket has one file: if its inode is listed, the file is open there.
         if kinds.is_socket(entry) && candidates.count(entry, scope, kinds) > 0 {
             watch.see(&miss);
             continue;
@@ -221,7 +222,7 @@ fn ask_round(
         } else {
             candidates.is_order_kept(entry, kinds)?
         };
-        // Otherwise it is asked for again.
+        // Otherwise, the next round searches again.
         if is_missed {
             watch.miss(miss, candidates.is_quiet(scope));
         }
@@ -238,7 +239,7 @@ fn add_addresses(epolls: &mut [Epoll]) {
     for epoll in epolls {
         let home = epoll.holders[0].table.pid;
         for row in &mut epoll.rows {
-            // The process that has the socket open mostly shares its network namespace.
+            // The process that has the socket open is usually in its network namespace.
             let pid = row.places.first().map_or(home, |place| place.table.pid);
             for (pid, name) in [(pid, Some(&mut row.file)), (home, row.stale.as_mut())] {
                 if let Some(name) = name {

@@ -12,21 +12,21 @@ const INET: [&str; 10] = [
     "tcp", "tcp6", "udp", "udp6", "udplite", "udplite6", "raw", "raw6", "icmp", "icmp6",
 ];
 
-/// State of a TCP socket that listens, of enum in net/tcp_states.h.
+/// TCP_LISTEN of net/tcp_states.h, as printed in /proc/PID/net/tcp.
 const TCP_LISTEN: &str = "0A";
-/// SO_ACCEPTCON of a unix socket that listens.
+/// __SO_ACCEPTCON, the flag of a listening unix socket.
 const UNIX_LISTEN: u32 = 1 << 16;
 
 type ByInode = HashMap<u64, String>;
 
-/// The sockets of the network namespaces that were asked for.
+/// The sockets of each network namespace that was needed so far.
 #[derive(Default)]
 pub struct Sockets {
     namespaces: HashMap<PathBuf, ByInode>,
 }
 
 impl Sockets {
-    /// Protocol and addresses of a socket, if it belongs to the network namespace of a process.
+    /// Protocol and addresses of a socket, if it is in the network namespace of process `pid`.
     pub fn address(&mut self, pid: Pid, inode: u64) -> Option<&str> {
         // Without CONFIG_NET_NS, there is no link, and only one namespace.
         let namespace = fs::read_link(format!("/proc/{pid}/ns/net")).unwrap_or_default();
@@ -57,7 +57,7 @@ fn read(pid: Pid) -> ByInode {
     sockets
 }
 
-/// Parses a line of /proc/PID/net/tcp or one that is like it.
+/// Parses a line of /proc/PID/net/tcp or a file with the same format.
 pub fn parse_inet(protocol: &str, line: &str) -> Option<(u64, String)> {
     let fields: Vec<&str> = line.split_whitespace().collect();
     let local = parse_address(fields.get(1)?)?;
@@ -73,7 +73,7 @@ pub fn parse_inet(protocol: &str, line: &str) -> Option<(u64, String)> {
     Some((inode, text))
 }
 
-/// Words in the byte order of the machine, then the port: `0100007F:0050`.
+/// Parses an address, as words in host byte order, and a port: `0100007F:0050`.
 fn parse_address(text: &str) -> Option<SocketAddr> {
     let (address, port) = text.split_once(':')?;
     let port = u16::from_str_radix(port, 16).ok()?;

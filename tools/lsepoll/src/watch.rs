@@ -12,15 +12,16 @@ use crate::report::{Epoll, Row, State};
 use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
 
-/// A file is said to be only elsewhere after so many listings of the fd table of its process that
-/// show no change.
+/// An entry is settled as elsewhere only after this many listings of the fd table of its process
+/// without a change.
 const LISTINGS: u32 = 10;
 
-/// A file that moves from fd to fd all the time can escape one search, but hardly all of them. It is
-/// said not to be there after so many rounds in which no file went that could have been this one.
+/// A file that keeps moving from fd to fd can escape one search, but hardly all of them. An entry
+/// is settled as a miss after this many rounds in which no file disappeared that could be its
+/// target.
 pub const QUIET_ROUNDS: u32 = 6;
 
-/// About how many lines of fdinfo to read again to confirm rows.
+/// The approximate number of lines of fdinfo to read again to confirm rows.
 const CONFIRMED: usize = 30_000;
 
 /// The file at an fd, compared with a target file.
@@ -33,20 +34,20 @@ enum Seen {
 /// An entry whose fd does not refer to its target file.
 pub struct Lost {
     pub entry: Entry,
-    /// The name of the file to which it refers.
+    /// The name of the file to which the fd refers instead, if it is open.
     stale: Option<String>,
-    /// The miss of the round before.
+    /// The miss of the previous round.
     before: Option<Miss>,
 }
 
 /// An entry whose target file was not found in its process.
 pub struct Miss {
     row: Row,
-    /// Rounds with a miss, one after the other.
+    /// The number of consecutive rounds with a miss.
     rounds: u32,
-    /// Those of them in which no file went that could have been this one.
+    /// How many of them were quiet: no file disappeared that could be the target.
     quiet_rounds: u32,
-    /// Whether the last round was one of these.
+    /// Whether the last round was quiet.
     is_quiet: bool,
 }
 
@@ -59,22 +60,22 @@ impl Miss {
 type Key = (Fd, u32);
 
 pub struct Watch {
-    /// Where it is open. Never empty.
+    /// Where the epoll file is open. Never empty.
     holders: Vec<Place>,
     entries: Vec<Entry>,
     /// The entries that are settled.
     rows: HashMap<Key, Row>,
-    /// Those of them to look at again: /proc does not tell one target file from another.
+    /// Those of them to check again: their inode does not identify the target file.
     unconfirmed: Vec<Key>,
-    /// Those that were missed in the last round.
+    /// The entries that were missed in the last round.
     misses: HashMap<Key, Miss>,
-    /// The nearest state in which they were seen before.
+    /// The nearest state in which an entry was seen before.
     seen: HashMap<Key, State>,
     kinds: Kinds,
 }
 
 impl Watch {
-    /// `home` is the place from which the entries are seen.
+    /// States are as seen from `home`.
     pub fn new(home: Place, others: impl IntoIterator<Item = Place>, kinds: Kinds) -> Watch {
         Watch {
             holders: [home].into_iter().chain(others).collect(),
@@ -95,7 +96,7 @@ impl Watch {
         place.table.tid == self.home().table.tid
     }
 
-    /// Reads the entries, and forgets what is known of those that differ from before.
+    /// Reads the entries, and forgets the results for those that have changed.
     ///
     /// Returns false if the epoll file is gone.
     pub fn update(&mut self) -> Result<bool, Error> {
@@ -103,7 +104,7 @@ impl Watch {
             if let Some(entries) = fdinfo::read(self.home())? {
                 break entries;
             }
-            // Others may still have it. No answer through this holder counts.
+            // Other holders may still have it open. Results through this holder do not count.
             self.entries.clear();
             if self.holders.len() == 1 {
                 return Ok(false);
@@ -111,8 +112,7 @@ impl Watch {
             self.holders.remove(0);
             self.drop_other_holders()?;
         };
-        // Entries with the same fd are told apart by how many come first. If one of them differs,
-        // none is known any more.
+        // Only toff tells entries with the same fd apart. If one of them has changed, forget all.
         let same_tfd = |a: &Entry, b: &Entry| a.tfd == b.tfd;
         let before: HashMap<Fd, &[Entry]> = (self.entries.chunk_by(same_tfd))
             .map(|chunk| (chunk[0].tfd, chunk))
@@ -132,12 +132,12 @@ impl Watch {
         Ok(true)
     }
 
-    /// Looks again at what has been settled since the last time: entries that come and go quickly
-    /// may happen to be the same as before, and not to be the ones that kcmp(2) was asked about.
+    /// Checks the rows that were settled since the last call: entries that come and go quickly may
+    /// look the same as before, but not be the ones that kcmp(2) compared.
     ///
     /// Returns false if the epoll file is gone.
     pub fn confirm(&mut self) -> Result<bool, Error> {
-        // Reading a long list takes so long that a few times are as good.
+        // Reading a long list takes so long that a few times are enough.
         let often = CONFIRMED / (self.entries.len() + 1);
         for n in 0..often.clamp(3, 20) {
             if !self.update()? {
@@ -175,7 +175,7 @@ impl Watch {
         self.rows.insert(key, row);
     }
 
-    /// Drops the holders that have another file by now.
+    /// Drops the holders whose fd refers to another file by now.
     fn drop_other_holders(&mut self) -> Result<(), Error> {
         let mut holders = std::mem::take(&mut self.holders).into_iter();
         self.holders.extend(holders.next());
@@ -212,7 +212,7 @@ impl Watch {
         })
     }
 
-    /// Looks at the fd of an entry. Returns the entry if its file is not there.
+    /// Compares the file at the fd of an entry. Returns the entry if that is not its target file.
     pub fn look_in_place(&mut self, entry: Entry) -> Result<Option<Lost>, Error> {
         let before = self.misses.remove(&entry.key());
         let place = self.home().sibling(entry.tfd);
@@ -247,7 +247,8 @@ impl Watch {
         }
     }
 
-    /// Looks for the target file of an entry at some places.
+    /// Looks for the target file of an entry at the candidates. Returns a miss if it is not open in
+    /// the process, unless it was there before.
     pub fn look_at(
         &mut self,
         Lost {
@@ -298,7 +299,7 @@ impl Watch {
         }
         let seen = self.seen.entry(row.entry.key()).or_insert(state);
         if state > (*seen).max(State::Moved) {
-            // A file that was seen there, and is not there now, moves.
+            // The file was nearer in an earlier round: it is moving.
             return Ok(None);
         }
         *seen = state;
@@ -319,14 +320,14 @@ impl Watch {
         (miss.row.state == State::Elsewhere).then_some(self.home().table.tid)
     }
 
-    /// Remembers that the target file of a miss was listed.
+    /// Records that the target file of a miss was listed.
     pub fn see(&mut self, miss: &Miss) {
         let seen = (self.seen.entry(miss.entry().key())).or_insert(State::Elsewhere);
         *seen = State::Elsewhere.min(*seen);
     }
 
-    /// Remembers a miss, and settles it if there were enough. `is_quiet` says whether no file went
-    /// that could have been this one.
+    /// Records a miss, and settles it after enough quiet rounds. `is_quiet` says whether this round
+    /// was quiet.
     pub fn miss(&mut self, mut miss: Miss, is_quiet: bool) {
         let key = miss.row.entry.key();
         miss.is_quiet &= is_quiet;
@@ -344,7 +345,7 @@ impl Watch {
         misses.any(|miss| miss.rounds >= QUIET_ROUNDS)
     }
 
-    /// Settles entries whose files are elsewhere, unless they may be in their process, too.
+    /// Settles entries whose files are elsewhere, unless they may also be open in the process.
     pub fn settle_elsewhere(&mut self, listing: &Listing) {
         let is_elsewhere = |miss: &Miss| miss.row.state == State::Elsewhere && miss.is_quiet;
         if !self.misses.values().any(is_elsewhere) {
@@ -385,7 +386,7 @@ impl Watch {
         let mut rows = Vec::new();
         for entry in self.entries {
             rows.push(match self.rows.remove(&entry.key()) {
-                // With the events of now.
+                // With the current events.
                 Some(row) => Row { entry, ..row },
                 None => Row {
                     state: State::Unsettled,

@@ -9,7 +9,7 @@ use lsepoll::process::Fd;
 use lsepoll::scene::{self, Actor};
 use std::error::Error;
 
-/// The number before " kcmp(2) calls" that --verbose tells, and the output.
+/// The number of kcmp(2) calls that --verbose prints, and the output.
 fn count(pid: &str) -> Result<(u64, String), Box<dyn Error>> {
     let ran = run(&["--verbose", pid])?;
     let calls = ran
@@ -20,10 +20,10 @@ fn count(pid: &str) -> Result<(u64, String), Box<dyn Error>> {
     Ok((calls.parse()?, ran.out))
 }
 
-/// Entries of files of one kind: in place, then each moved to the fd of the one before it, then each
-/// in a child only.
+/// Files of one kind: in place, then each moved to the fd of the one before it, then each open in a
+/// child only.
 ///
-/// `LSEPOLL_TEST_ENTRIES` says how many, for a slow machine.
+/// `LSEPOLL_TEST_ENTRIES` sets their number, for a slow machine.
 pub fn calls() -> Outcome {
     const FIRST: Fd = 100;
     let entries: Fd = match std::env::var("LSEPOLL_TEST_ENTRIES") {
@@ -92,10 +92,10 @@ pub fn calls() -> Outcome {
     println!(
         "# {entries} entries: {in_place} calls in place, {moved} moved, {elsewhere} elsewhere"
     );
-    // One for each entry, and two to confirm it. A few are for processes that happen to run.
+    // One for each entry, and two to confirm it. A few are for other processes.
     let entries = entries as u64;
     same(in_place < 3 * entries + 1000, true)?;
-    // The same, to sort, to search, and one for each that was found.
+    // In addition, those to sort and to search, and one for each file that was found.
     let limit = 350_000 * entries / 10_000;
     same(moved < limit, true)?;
     same(elsewhere < limit, true)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Interest lists and files that change without pause.
+//! Interest lists and files that change all the time.
 
 use crate::lsepoll::run;
 use crate::schema;
@@ -15,13 +15,14 @@ use std::time::{Duration, Instant};
 
 const SECONDS: u64 = 10;
 
-/// Entries that stay, by fd.
+/// The fds of entries that do not change.
 const IN_PLACE: Fd = 60;
 const MOVED: Fd = 61;
 const STALE: Fd = 62;
 const ELSEWHERE: Fd = 63;
 const NOWHERE: Fd = 64;
-/// Entries whose files move all the time: to fd + 100 and back. That of INHERITED is in the child, too.
+/// Entries whose files move all the time, to fd + 100 and back. That of INHERITED is open in the
+/// child, too.
 const INHERITED: Fd = 65;
 const MOVING: Fd = 66;
 /// From AWAY + 100 to AWAY + 200 and back.
@@ -31,7 +32,7 @@ const SHARED: Fd = 70;
 const SHARED_FILES: Fd = 200;
 const SHARED_COUNT: i32 = 5;
 
-/// Sets up the entries that stay. Returns the child that has the file of ELSEWHERE.
+/// Sets up the entries that do not change. Returns the child that has the file of ELSEWHERE open.
 fn set_up() -> io::Result<Actor> {
     create()?;
     for fd in IN_PLACE..=AWAY {
@@ -94,7 +95,7 @@ fn change() -> io::Result<()> {
         match i {
             // Files of the same kind come and go.
             0 => scene::place(scene::eventfd()?, 300 + (state >> 40) as Fd % 8)?,
-            // So do processes that inherit all of them.
+            // So do processes that inherit all files.
             1 if state >> 60 == 0 => drop(Actor::start("short", || Ok(0))?),
             _ => {}
         }
@@ -114,7 +115,7 @@ fn check(entry: &Value, pid: Pid, child: Pid) -> Result<bool, Box<dyn Error>> {
         IN_PLACE => same(found, ("in place", false, at(pid, tfd)))?,
         MOVED => same(found, ("moved", false, at(pid, tfd + 100)))?,
         STALE => same(found, ("moved", true, at(pid, tfd + 100)))?,
-        // Other files of its kind move in its process: that may go on for all rounds of a run.
+        // Other files of its kind move in its process, perhaps in all rounds of a run.
         ELSEWHERE | NOWHERE if state == "unsettled" => return Ok(false),
         ELSEWHERE => same(found, ("elsewhere", false, at(child, tfd)))?,
         NOWHERE => same(found, ("nowhere", false, None))?,
@@ -126,7 +127,7 @@ fn check(entry: &Value, pid: Pid, child: Pid) -> Result<bool, Box<dyn Error>> {
             same(found, (state, false, at(pid, fd)))?;
         }
         AWAY => {
-            // It may be seen at both.
+            // It may be found at both.
             let is_far = found.2 == at(pid, tfd + 200);
             let fd = if is_far { tfd + 200 } else { tfd + 100 };
             same(found, ("moved", false, at(pid, fd)))?;
@@ -184,7 +185,7 @@ pub fn changes() -> Outcome {
                 }
             }
         }
-        // All that stay, each once.
+        // All entries that do not come and go, each once.
         let mut stay: Vec<_> = entries
             .iter()
             .filter_map(|entry| entry["tfd"].as_i64())
@@ -208,7 +209,7 @@ fn pass_on(from: Fd, to: Fd) -> io::Result<()> {
     loop {
         let file = scene::receive_file(from)?;
         scene::send_pid(from, 0)?;
-        // Faster, and no search could be sure to see it.
+        // Any faster, and no search could be sure to find it.
         std::thread::sleep(Duration::from_millis(20));
         scene::send_file(to, file)?;
         scene::receive_pid(to)?;
@@ -244,7 +245,7 @@ fn pass_round(file: Fd) -> io::Result<()> {
     scene::close(AWAY)
 }
 
-/// A file that is always open somewhere is not said to be nowhere.
+/// Checks that a file which is always open somewhere is not reported as nowhere.
 fn is_found(open: fn() -> io::Result<Fd>) -> Outcome {
     const RUNS: u32 = 10;
 

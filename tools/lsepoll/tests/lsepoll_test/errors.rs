@@ -32,7 +32,7 @@ fn is_root() -> bool {
     unsafe { libc::geteuid() == 0 }
 }
 
-/// Lets a syscall fail, for any arguments or if the third one has a value.
+/// Makes a syscall fail, for any arguments or only if the third one has the given value.
 fn refuse(syscall: libc::c_long, third: Option<u32>, errno: libc::c_int) -> io::Result<()> {
     let statement = |code: u32, k: u32| libc::sock_filter {
         code: code as u16,
@@ -46,8 +46,8 @@ fn refuse(syscall: libc::c_long, third: Option<u32>, errno: libc::c_int) -> io::
         ..statement(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, k)
     };
     let give = |k| statement(libc::BPF_RET | libc::BPF_K, k);
-    // struct seccomp_data: nr, arch, instruction_pointer, args. The low half of an argument comes
-    // first on the machines that this is for.
+    // struct seccomp_data: nr, arch, instruction_pointer, args. On little-endian machines, which
+    // this is for, the low half of an argument comes first.
     let mut filter = vec![load(0)];
     match third {
         None => filter.push(skip_unless(syscall as u32, 1)),
@@ -74,7 +74,7 @@ fn refuse(syscall: libc::c_long, third: Option<u32>, errno: libc::c_int) -> io::
     }
 }
 
-/// Runs lsepoll where a syscall fails.
+/// Runs lsepoll with a seccomp filter that makes a syscall fail.
 fn run_without(
     syscall: libc::c_long,
     third: Option<u32>,
@@ -102,7 +102,8 @@ pub fn no_kcmp() -> Outcome {
 }
 
 pub fn kcmp_not_permitted() -> Outcome {
-    run_without(libc::SYS_kcmp, None, libc::EPERM)?.fails_with("a seccomp filter refuses it")
+    run_without(libc::SYS_kcmp, None, libc::EPERM)?
+        .fails_with("probably because of a seccomp filter")
 }
 
 pub fn old_kernel() -> Outcome {
@@ -115,7 +116,7 @@ pub fn no_epoll() -> Outcome {
         .fails_with("build it with CONFIG_EPOLL=y")
 }
 
-/// Gives the caller its own mounts.
+/// Gives the caller its own mount namespace.
 fn unshare_mounts(more: libc::c_int) -> io::Result<()> {
     // SAFETY: The strings are valid for the duration of the calls.
     unsafe {
@@ -132,7 +133,7 @@ fn unshare_mounts(more: libc::c_int) -> io::Result<()> {
     }
 }
 
-/// Skips a test that changes mounts where this cannot be done.
+/// Skips a test that changes mounts if that is not possible here.
 fn need_mounts() -> Outcome {
     if !is_root() {
         return skip("needs root");
@@ -194,8 +195,8 @@ enum At {
     Outside,
 }
 
-/// Runs lsepoll as nobody, inside or outside of a PID namespace the first process of which has
-/// prepared /proc for both.
+/// Runs lsepoll as user nobody, inside or outside of a PID namespace. The first process of the
+/// namespace has called `prepare` to set up /proc for both.
 fn run_with_namespace(
     at: At,
     args: &[&str],
@@ -305,7 +306,7 @@ pub fn not_an_epoll_file() -> Outcome {
     )
 }
 
-/// As in lsepoll | head, and with a disk that is full.
+/// As in lsepoll | head, and on a full disk.
 pub fn closed_output() -> Outcome {
     let way = Actor::start("way", || {
         create()?;
@@ -328,7 +329,7 @@ pub fn closed_output() -> Outcome {
     Ran::from(full.spawn()?.wait_with_output()?).fails_with("No space left on device")
 }
 
-/// A process of nobody, which can be inspected by nobody.
+/// A process of user nobody, which that user can inspect.
 fn nobody(setup: impl FnOnce() -> io::Result<()>) -> io::Result<Actor> {
     Actor::start("nobody", || {
         setup()?;
@@ -369,10 +370,13 @@ pub fn unprivileged() -> Outcome {
     let found = lsepoll.run_as_nobody(&[&pid])?;
     same(found.status, Some(0))?;
     contains(&found.out, "nowhere  anon_inode\n")?;
-    contains(&found.err, "or open where lsepoll may not look\n")?;
     contains(
         &found.err,
-        "could not be inspected: that takes root or CAP_SYS_PTRACE\n",
+        "or open in a process that lsepoll may not inspect\n",
+    )?;
+    contains(
+        &found.err,
+        "could not be inspected: this requires root or CAP_SYS_PTRACE\n",
     )?;
     let found = schema::check(&lsepoll.run_as_nobody(&["--json", &pid])?.quiet()?)?;
     same(
@@ -391,13 +395,13 @@ pub fn not_permitted() -> Outcome {
     let lsepoll = ForAnybody::new()?;
     let root = Actor::start("root", || create().map(|()| 0))?;
     let pid = root.pid.to_string();
-    let message = format!("pid {pid}: not permitted: that takes CAP_SYS_PTRACE");
+    let message = format!("pid {pid}: not permitted: this requires CAP_SYS_PTRACE");
     lsepoll.run_as_nobody(&[&pid])?.fails_with(&message)?;
     let all = lsepoll.run_as_nobody(&[])?;
     same(all.out.contains(&format!("pid {pid} ")), false)
 }
 
-/// The same user, but in a user namespace.
+/// lsepoll runs as the same user, but in another user namespace.
 pub fn user_namespace() -> Outcome {
     let outside = Actor::start("outside", || create().map(|()| 0))?;
     let pid = outside.pid.to_string();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Lines of /proc that are not as they should be.
+//! Malformed lines of /proc.
 
 use crate::tap::{Outcome, same};
 use lsepoll::{fdinfo, process, sockets};
@@ -61,7 +61,7 @@ impl Random {
     }
 }
 
-/// Parses a text in all ways. toff must count up from 0 for each tfd.
+/// Passes a text to all parsers. Returns whether toff counts up from 0 for each tfd.
 fn parse(text: &str) -> bool {
     process::parse_stat(text);
     sockets::parse_unix(text);

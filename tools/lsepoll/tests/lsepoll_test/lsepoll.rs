@@ -7,7 +7,7 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-/// Where lsepoll is.
+/// The path of lsepoll.
 pub fn program() -> PathBuf {
     let beside = std::env::current_exe().map(|exe| exe.with_file_name("lsepoll"));
     match beside {
@@ -50,13 +50,13 @@ pub fn run_as(mut command: Command) -> Result<Ran, Box<dyn Error>> {
 }
 
 impl Ran {
-    /// The output, if lsepoll has succeeded without a word.
+    /// The output, if lsepoll has succeeded and printed nothing to stderr.
     pub fn quiet(self) -> Result<String, Box<dyn Error>> {
         same((self.err.as_str(), self.status), ("", Some(0)))?;
         Ok(self.out)
     }
 
-    /// Expects an error, and nothing printed.
+    /// Expects an error, and nothing on stdout.
     pub fn fails_with(&self, message: &str) -> Outcome {
         same((self.out.as_str(), self.status), ("", Some(2)))?;
         contains(&self.err, message)

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Tests of lsepoll, by cargo or in a guest that has none: prints TAP.
+//! Tests of lsepoll, run by cargo, or in a guest without it. Prints TAP.
 //!
-//! Looks for lsepoll beside itself, then where cargo has built it. Arguments are names of tests.
+//! Looks for lsepoll beside itself, then where cargo has built it. Arguments select tests whose
+//! names contain one of them.
 
 mod calls;
 mod changes;
@@ -74,7 +75,7 @@ fn main() -> ExitCode {
     if args == ["--hold"] {
         return ways::hold();
     }
-    // From cargo test come names of tests, too.
+    // Ignore the options of libtest that cargo test passes on.
     let names: Vec<&String> = args.iter().filter(|arg| !arg.starts_with('-')).collect();
     let is_named = |name: &str| names.is_empty() || names.iter().any(|n| name.contains(n.as_str()));
     let is_supported = process::own_pid().and_then(kcmp::probe).is_ok();

@@ -60,7 +60,7 @@ pub fn json() -> Outcome {
         "searched": found["searched"],
     });
     same(found, &expected)?;
-    // A schema that fits anything would be no test.
+    // The check would be worthless if anything fitted the schema.
     let mut wrong = expected.clone();
     wrong["entries"][0]["state"] = "lost".into();
     match schema::check(&wrong.to_string()) {
@@ -100,7 +100,7 @@ pub fn selection() -> Outcome {
     let named = run(&["--name", "lsepoll other"])?.out;
     same(headings(&named), 2)?;
 
-    // 15 characters are all that /proc has.
+    // /proc has at most 15 characters of a name.
     let nobody = run(&["--name", "lsepoll nobody has this name"])?;
     same((nobody.out.as_str(), nobody.status), ("", Some(0)))?;
     contains(&nobody.err, "lsepoll: no epoll instance found")?;
@@ -143,7 +143,7 @@ pub fn stale() -> Outcome {
     )
 }
 
-/// A terminal, as seen by the program that draws it and by the one that runs in it.
+/// The two ends of a pseudoterminal: for the terminal, and for the program that runs in it.
 fn pseudo_terminal(columns: u16) -> io::Result<(File, OwnedFd)> {
     let (mut ours, mut theirs) = (0, 0);
     let size = libc::winsize {
@@ -165,11 +165,11 @@ fn pseudo_terminal(columns: u16) -> io::Result<(File, OwnedFd)> {
     if opened < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: openpty() has opened them for the caller.
+    // SAFETY: openpty() has opened both, and nothing else owns them.
     Ok(unsafe { (File::from_raw_fd(ours), OwnedFd::from_raw_fd(theirs)) })
 }
 
-/// Runs lsepoll in a terminal, and returns what that has shown.
+/// Runs lsepoll in a terminal, and returns what it displays.
 fn run_in_terminal(columns: u16, args: &[&str]) -> Result<String, Box<dyn Error>> {
     let Ok((mut screen, terminal)) = pseudo_terminal(columns) else {
         return skip("no pseudoterminals");
@@ -226,7 +226,7 @@ pub fn terminal() -> Outcome {
     same(words(&narrow), words(&plain))
 }
 
-/// Names that must not reach a terminal as they are.
+/// Names that must not reach a terminal unescaped.
 pub fn odd_names() -> Outcome {
     const PATH: &CStr = c"/tmp/lsepoll\x1b[31m\ntest";
     let way = Actor::start("a\x1b[2J)\nb", || {

@@ -2,7 +2,7 @@
 
 //! Checks JSON against the schema.
 //!
-//! Knows the keywords that the schema has. Any other fails: it would go unchecked.
+//! Knows only the keywords that the schema uses. Any other is an error: it would go unchecked.
 
 use crate::tap::Outcome;
 use serde_json::Value;
@@ -10,7 +10,7 @@ use std::error::Error;
 
 const SCHEMA: &str = include_str!("lsepoll.schema.json");
 
-/// Checks each line, and returns them.
+/// Checks each line, and returns their values.
 pub fn check(lines: &str) -> Result<Vec<Value>, Box<dyn Error>> {
     let schema: Value = serde_json::from_str(SCHEMA)?;
     let mut values = Vec::new();
@@ -23,7 +23,7 @@ pub fn check(lines: &str) -> Result<Vec<Value>, Box<dyn Error>> {
 }
 
 fn fits(value: &Value, schema: &Value, root: &Value) -> Outcome {
-    for (keyword, rule) in schema.as_object().ok_or("a schema is no object")? {
+    for (keyword, rule) in schema.as_object().ok_or("a schema is not an object")? {
         let is_fit = match keyword.as_str() {
             "$schema" | "title" | "$defs" => true,
             "$ref" => {

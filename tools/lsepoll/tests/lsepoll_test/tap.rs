@@ -6,7 +6,7 @@ use std::error::Error;
 use std::fmt;
 use std::process::ExitCode;
 
-/// The exit status for kselftest of a program that has skipped all its tests.
+/// The exit status by which kselftest knows that a program has skipped all its tests.
 const SKIPPED: u8 = 4;
 
 pub type Outcome = Result<(), Box<dyn Error>>;
@@ -29,7 +29,7 @@ pub fn skip<T>(why: &str) -> Result<T, Box<dyn Error>> {
     Err(Box::new(Skip(why.to_string())))
 }
 
-/// Fails a test unless both are equal.
+/// Fails a test unless the values are equal.
 pub fn same<T: PartialEq + fmt::Debug>(found: T, expected: T) -> Outcome {
     if found == expected {
         Ok(())
@@ -38,7 +38,7 @@ pub fn same<T: PartialEq + fmt::Debug>(found: T, expected: T) -> Outcome {
     }
 }
 
-/// Fails a test unless a text has a part.
+/// Fails a test unless `text` contains `part`.
 pub fn contains(text: &str, part: &str) -> Outcome {
     if text.contains(part) {
         Ok(())

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Ways in which an entry ends up not in place, and the rows that lsepoll prints.
+//! The ways in which a target file moves, and the rows that lsepoll prints.
 
 use crate::lsepoll::{lines, run};
 use crate::schema;
@@ -14,10 +14,10 @@ use std::process::{Command, ExitCode, Stdio};
 use std::sync::mpsc;
 
 pub const EPOLL: Fd = 50;
-/// Where files are added.
+/// The fds under which files are added.
 pub const A: Fd = 60;
 pub const B: Fd = 61;
-/// Where they go.
+/// The fds to which they move.
 pub const C: Fd = 70;
 pub const D: Fd = 71;
 
@@ -91,7 +91,7 @@ pub fn fork() -> Outcome {
     expect(way.pid, &heading(&way, "1 entry, 1 not in place"), &[row])
 }
 
-/// Keeps its files until its parent ends.
+/// Holds its files open until its parent ends.
 pub fn hold() -> ExitCode {
     // SAFETY: No memory is involved.
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
@@ -159,7 +159,7 @@ pub fn exec_close_on_exec() -> Outcome {
     expect(way.told, &heading, &rows)
 }
 
-/// Sends a file to itself, and closes it.
+/// Sends a file to this process, and closes it. It is never received.
 fn send_away(fd: Fd) -> io::Result<()> {
     let [ours, theirs] = scene::socketpair(libc::SOCK_STREAM)?;
     scene::place(ours, C)?;
@@ -203,7 +203,7 @@ pub fn received() -> Outcome {
     expect(way.pid, &heading(&way, "1 entry, 1 not in place"), &[row])
 }
 
-/// The case of issue reports: lsof prints that the fd is an eventfd, and it is a pipe.
+/// The case seen in bug reports: lsof prints that the fd is an eventfd, but the target is a pipe.
 pub fn reused_fd() -> Outcome {
     let way = Actor::start("way", || {
         create()?;
@@ -292,7 +292,7 @@ pub fn thread_with_own_table() -> Outcome {
         format!("also open as pid {pid} tid {tid} (way) fd 50"),
     ];
     let row = format!("60 | 0 | IN | 60 | elsewhere | {file} | pid {pid} tid {tid} (way) fd 60");
-    // A tid names its process.
+    // A tid selects its process.
     let rows = [row];
     expect(tid, &heading, &rows)?;
     expect(pid, &heading, &rows)
@@ -348,7 +348,7 @@ pub fn entries_with_the_same_fd() -> Outcome {
         add_eventfd(A)?;
         Ok(0)
     })?;
-    // The kernel has its own order of entries with the same fd.
+    // The order of entries with the same fd is up to the kernel.
     let fdinfo = fs::read_to_string(format!("/proc/{}/fdinfo/{EPOLL}", way.pid))?;
     let data = fdinfo.lines().filter_map(|line| line.split_once("data:"));
     let data =
@@ -388,7 +388,7 @@ pub fn many_places() -> Outcome {
     expect(way.pid, &heading, &[row])
 }
 
-/// Opens a FIFO in a directory that is gone again.
+/// Opens a FIFO, and removes its path.
 fn fifo() -> io::Result<Fd> {
     let path = std::env::temp_dir().join(format!("lsepoll fifo {}", std::process::id()));
     let name = std::ffi::CString::new(path.as_os_str().as_encoded_bytes())?;
@@ -404,7 +404,7 @@ fn fifo() -> io::Result<Fd> {
     Ok(fd)
 }
 
-/// Sockets with addresses, a FIFO with a path, and others: each moved by 100.
+/// Sockets with addresses, a FIFO with a path, and others, each moved to fd + 100.
 pub fn kinds_of_files() -> Outcome {
     let way = Actor::start("way", || {
         use std::net::{TcpListener, TcpStream};
@@ -493,7 +493,7 @@ pub fn events() -> Outcome {
             scene::place(scene::eventfd()?, fd)?;
             scene::epoll_ctl(EPOLL, libc::EPOLL_CTL_ADD, fd, events, data)?;
         }
-        // Takes the event of the third, which disarms it.
+        // Consumes the event of the third, which disarms it.
         scene::epoll_wait(EPOLL)?;
         Ok(0)
     })?;
