@@ -1,11 +1,11 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# bench.sh ARCH: measure the unpatched kernel, and those after each series, side by side,
+# bench.sh ARCH: measure the unpatched kernel and one after each series, side by side,
 # and show the results: see results.py. MAX is the largest number of entries.
 #
-# In a guest under TCG with -icount the clock advances a nanosecond with each instruction:
-# the results are the same on every machine. With sleep=off it would also run ahead while the
-# guest waits for this machine, and virtme-ng's init would time out on its ports.
+# In a guest under TCG with -icount, the clock advances a nanosecond with each instruction:
+# the results are the same on every host. With sleep=off, the clock would also run ahead while
+# the guest waits for the host, and virtme-ng's init would time out on its ports.
 
 . "$(dirname "$0")/lib/common.sh"
 
@@ -14,13 +14,13 @@ max=${MAX:-1000000}
 kinds=(base kcmp c rust)
 out=$results/bench-$arch
 
-# Guests have one processor: run one for each of this machine's.
+# Each guest has one CPU: run as many guests at a time as the host has CPUs.
 measure_all() {
 	local -x KVM='' GUEST_QEMU="-icount shift=0,sleep=on" GUEST_CPUS=1 GUEST_MEMORY=${GUEST_MEMORY:-12G}
 	local kind pid pids=()
 	for kind in "${kinds[@]}"; do
 		[ "$(jobs -rp | wc -l)" -lt "$(nproc)" ] || wait -n || true
-		# To look up a pid takes 14 instructions more from 64 on: begin above that.
+		# From 64 on, looking up a pid takes 14 more instructions: start above.
 		in_guest "$arch" "$kind" 10800 "$out/$kind.console" sh -c \
 			"echo 300 >/proc/sys/kernel/ns_last_pid; /mnt/kcmp_epoll_bench --max $max || exit 1" \
 			> >(tee -a "$out/$kind.tsv") &
@@ -31,14 +31,14 @@ measure_all() {
 	done
 }
 
-# The versions of all that made the results, as results.py takes them.
+# Print the versions of the kernel and of the tools, as results.py reads them.
 versions() {
 	printf '%s\n' "linux=$(make -s -C "$base_tree" kernelversion)" \
 		"clang=$("$clang" -dumpversion)" "rustc=$(rustc_version)" \
 		"qemu=$("qemu-system-${arch/arm64/aarch64}" --version | sed -n '1s/.*version \([0-9.]*\).*/\1/p')"
 }
 
-# sizes KIND: bytes of text of the functions that only KCMP_EPOLL_TFD needs, as results.
+# sizes KIND: print the text sizes of the functions that only KCMP_EPOLL_TFD needs, as results.
 sizes() {
 	local code='kcmp_epoll|get_epoll_tfile_raw_ptr|ep_find_tfd|CRbTree|eventpoll.*(EventPoll|InterestList|Target)|RemoteFile'
 	"llvm-nm${llvm/#1/}" --print-size --defined-only --radix=d "$(tree_of "$1")/build-$arch-$1/vmlinux" |

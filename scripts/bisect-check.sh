@@ -1,9 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 # bisect-check.sh [N...]: build each commit of all series, or only the N-th ones, for
-# x86_64 and arm64, with Rust and without, the last one also without epoll and without
-# kcmp; boot each kernel, and run the tests that the series have by then. Fails if one
-# does not build, if a compiler warns about a file of the series, and if a test fails.
+# x86_64 and arm64, with and without Rust, the last one also without epoll and without
+# kcmp; boot each kernel, and run the tests that exist at that commit. Fails if a kernel
+# does not build, if a compiler warns about a file of the series, or if a test fails.
 
 . "$(dirname "$0")/lib/common.sh"
 
@@ -11,8 +11,8 @@ archs=(x86_64 arm64)
 # Short: each runs dozens of times.
 parts="if-there kcmp tfd model=1000 fuzz=20000 replay=2000 faults lsepoll example"
 
-# check_commit KIND...: build the commit that is checked out, and test it. A kernel that
-# warns is built anew the next time, to warn again.
+# check_commit KIND...: build the commit that is checked out, and test it. A kernel whose
+# build warns is removed, so that the next run warns again.
 check_commit() {
 	local arch kind tests
 	for arch in "${archs[@]}"; do
@@ -23,7 +23,7 @@ check_commit() {
 			test_in_guest "bisect-$number-$arch-$kind" "$arch:$kind" $tests
 			our_findings "$build/log/kernel-$arch-$kind.log" >&2 || {
 				rm -rf "$only_tree/build-$arch-$kind"
-				die "commit $number warns, with $kind on $arch"
+				die "commit $number: warnings in the $arch kernel ($kind)"
 			}
 		done
 	done
@@ -36,7 +36,7 @@ last=${#commits[@]}
 [ $# -gt 0 ] || set -- $(seq "$last")
 for number; do
 	seq "$last" | grep -qxF -- "$number" ||
-		die "the series have no commit '$number': COMMITS are numbers from 1 to $last"
+		die "there is no commit '$number': COMMITS are numbers from 1 to $last"
 done
 
 only_tree=$trees/bisect
@@ -44,7 +44,7 @@ for number; do
 	commit=${commits[number - 1]}
 	label="commit $number, "
 	say "commit $number of $last: $(git -C "$base_tree" log -1 --format=%s "$commit")"
-	# Files that a commit does not change are not built again.
+	# All commits share a tree: files that a commit does not change are not rebuilt.
 	check_out "$only_tree" "$commit"
 	kinds=(norust rust-off)
 	[ ! -e "$only_tree/kernel/kcmp_epoll.rs" ] || kinds=(norust rust)

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# check.sh: formatting and lint of all that is here, with the kernel's own tools where
-# it has one.
+# check.sh: check the style of all code and text in this repository, and lint it, with
+# the kernel's own tools where there are any.
 
 . "$(dirname "$0")/lib/common.sh"
 . "$lib/checks.sh"
@@ -11,7 +11,7 @@ set_up x86_64
 install_packages shellcheck sparse
 if ! { rustfmt --version && clippy-driver --version && rustdoc --version; } >/dev/null 2>&1; then
 	[ "$(type -P rustc)" = /usr/bin/rustc ] ||
-		die "rustfmt or clippy are missing: add them to the Rust toolchain, by 'rustup component add rustfmt clippy'"
+		die "rustfmt or clippy is missing: run 'rustup component add rustfmt clippy'"
 	install_packages rustfmt clippy-driver:rust-clippy
 fi
 # The first two are for spdxcheck.py, the last three for Sphinx.
@@ -32,7 +32,7 @@ step check-selftests "clippy and more warnings on the selftests" check_selftests
 build_kernel x86_64 rust
 step check-clippy "CLIPPY=1 W=1 on the kernel code" check_clippy
 step check-rustdoc "rustdoc" check_rustdoc
-step check-refused "code that the compiler has to refuse" check_refused
+step check-refused "code that the compiler has to reject" check_refused
 for kind in base norust; do
 	build_kernel x86_64 $kind prepare
 done

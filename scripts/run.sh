@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# run.sh ARCH: build a kernel with the series, boot it, and let lsepoll show what it is for.
+# run.sh ARCH: build a kernel with the series, boot it, and run lsepoll --demo in it.
 
 . "$(dirname "$0")/lib/common.sh"
 

@@ -1,26 +1,26 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 # series.sh: write each series to a folder in build/series/ as mails, the way b4 sends
-# them, and their recipients into the file recipients beside. Nothing is sent.
+# them, and the recipients to the file "recipients" in that folder. Nothing is sent.
 #
-# A cover letter begins with a head as the patches have one: Subject, which may have a prefix
-# ("[RFC] ..."); Version; Change-Id, which all versions have in common; Cc, others to send it to.
+# A cover letter begins with a header, as a patch does: Subject, which may have a prefix
+# ("[RFC] ..."); Version; Change-Id, the same for all versions; Cc, more recipients.
 
 . "$(dirname "$0")/lib/common.sh"
 
-# letter NAME [SERIES]: print a line of the head of a cover letter.
+# letter NAME [SERIES]: print a field of the header of a cover letter.
 letter() {
 	local file=series/${2:-$series}/cover-letter
 	head_line "$top/$file" "$1" | grep . || die "$file has no line '$1: ...'"
 }
 
-# message FILE: that of the cover letter, or of a patch.
+# message FILE: print the message of the cover letter, or of a patch.
 message() {
 	message_of "$top/series/$series/$1" ||
 		die "results of the benchmark are missing: run 'make bench' and 'make test-debug PARTS=criu'"
 }
 
-# The base of the first series: a commit, where it is one that others can know.
+# Print the base of the first series: a commit if LINUX is a clean git tree, else a version.
 base() {
 	local commit
 	commit=$([ -n "${LINUX:-}" ] && git -C "$LINUX" diff --quiet HEAD && git -C "$LINUX" rev-parse HEAD) 2>/dev/null ||
@@ -28,7 +28,7 @@ base() {
 	echo "base-commit: $commit"
 }
 
-# What follows the cover letter. b4 fills it in.
+# Print the template for the cover letter, which b4 fills in.
 template() {
 	local name
 	# shellcheck disable=SC2016 # the variables are b4's
@@ -41,8 +41,8 @@ template() {
 	printf '%s\n' 'change-id: ${change_id}' '' '-- ' '${signature}'
 }
 
-# b4 reads what it has to know about a branch from git's configuration, which the environment
-# can give. It asks for a mail server even where it does not send.
+# b4 reads what it needs to know about a branch from git's configuration: pass that in the
+# environment. It wants a mail server even if it does not send.
 write_mails() {
 	local patch n=0
 	setting() {
@@ -68,7 +68,7 @@ write_mails() {
 		--no-interactive send --no-sign --no-trailer-to-cc --output-dir "$mails"
 }
 
-# People in To, lists in Cc, each with the reason why; then those that the cover letter names.
+# People in To and lists in Cc, each with the reason, then those that the cover letter names.
 write_recipients() {
 	cd "$trees/$series"
 	{

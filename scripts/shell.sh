@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# shell.sh ARCH [KIND]: a shell in a guest, with the tests in /mnt.
+# shell.sh ARCH [KIND]: run a shell in a guest, with the tests in /mnt.
 
 . "$(dirname "$0")/lib/common.sh"
 
@@ -9,5 +9,5 @@ lock_cache
 prepare_guests "$arch:$kind"
 build_kernel "$arch" "$kind"
 find_vng "$arch" "$kind"
-say "a shell in the guest; leave it by 'exit'"
+say "a shell in the guest: type 'exit' to leave"
 exec "${vng[@]}"

@@ -1,18 +1,18 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# test-bugs.sh [BUG...]: put each bug of kselftest/bugs/ into a kernel, and see that the
-# tests which have to find it do. Without a BUG, all of them.
+# test-bugs.sh [BUG...]: put each bug of kselftest/bugs/ into a kernel, and check that
+# the tests that must find it do. Without a BUG, all of them.
 
 . "$(dirname "$0")/lib/common.sh"
 
 bugs=$top/kselftest/bugs
 
-# field NAME: a line of the head of the bug.
+# field NAME: print a field of the header of $bug.
 field() {
 	sed -n "/^---/q; s/^$1: //p" "$bugs/$bug.patch"
 }
 
-# Change the tree of the bug's series. The patch may name files of this repository.
+# Patch the tree of the bug's series. The patch may use the paths of this repository.
 put_in() {
 	local patch=$results/bug-$bug.patch series
 	series=$(field Series)
@@ -20,7 +20,7 @@ put_in() {
 	apply_diff "$patch" "$trees/${series:-3-rust}"
 }
 
-# Remember in missed the programs that did not find the bug.
+# Add programs that do not find the bug, and must, to missed.
 test_bug() {
 	local guest program report=$results/bug-$bug gathered=()
 	say "$bug: $(sed 1q "$bugs/$bug.patch")"

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# test-debug.sh [PART...]: the tests that are too long for "make test", each with its
-# own kernels, on four processors: see test-debug.plan. Without a PART, all of them.
+# test-debug.sh [PART...]: run the tests that take too long for "make test", on the
+# kernels in test-debug.plan, with four CPUs. Without a PART, all of them.
 
 . "$(dirname "$0")/lib/common.sh"
 

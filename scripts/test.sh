@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# test.sh ARCH:KIND...: build these kernels, run all tests in a guest on each, and
-# print the results. TESTS, if given, are the parts of guest/tests.sh to run instead of all.
+# test.sh ARCH:KIND...: build these kernels, run all tests in a guest with each, and
+# print the results. If TESTS is set, run only these parts of guest/tests.sh.
 
 . "$(dirname "$0")/lib/common.sh"
 

@@ -1,15 +1,15 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 # tests.sh IMPLEMENTATION SEED PART...: run tests, in the guest, from the directory of
-# this script, and print TAP. A PART is the name of a test, or NAME=LENGTH.
-# IMPLEMENTATION is the expected lookup: base, kcmp, c, rust or none. After the
-# part "if-there", programs that are not there are left out.
+# this script, and print TAP. A PART is the name of a test, or NAME=LENGTH: see the
+# end of this script. IMPLEMENTATION is the expected lookup: base, kcmp, c, rust or
+# none. After the part "if-there", programs that do not exist are left out.
 
 here=$(cd "$(dirname "$0")" && pwd)
 expected=$1 seed=$2 if_there=
 shift 2
 
-# The release tells which series the kernel has; the functions, which lookup.
+# Tell the series by the kernel release, and the lookup by the functions in kallsyms.
 lookup() {
 	if [ "$(zcat /proc/config.gz | grep -cx 'CONFIG_\(KCMP\|EPOLL\)=y')" -lt 2 ]; then
 		echo none
@@ -30,7 +30,7 @@ implementation() {
 	[ "$found" = "$expected" ]
 }
 
-# The kernel's own detector of leaks reports an object once it is some seconds old.
+# kmemleak only reports objects that are at least five seconds old.
 kmemleak() {
 	leaks=/sys/kernel/debug/kmemleak
 	[ -e $leaks ] || mount -t debugfs debugfs /sys/kernel/debug || return 1
@@ -52,13 +52,13 @@ lost_race() {
 	grep -q '^not ok .*race\.KCMP_FILE' /tmp/race && grep -q '^not ok .*race\.KCMP_EPOLL_TFD' /tmp/race
 }
 
-# Without INET, the kcmp stressor skips KCMP_EPOLL_TFD and says nothing.
+# Without CONFIG_INET, the kcmp stressor silently skips KCMP_EPOLL_TFD.
 stress_kcmp() {
 	stress-ng --kcmp 2 --verify --timeout "$1" || return
 	strace -f -e trace=kcmp stress-ng --kcmp 1 --kcmp-ops 20 2>&1 | grep -m 1 'KCMP_EPOLL_TFD.* = [012]$'
 }
 
-# zdtm NAME: one of CRIU's own tests, dumped and restored. It prints PASS if all is as before.
+# zdtm NAME: dump and restore one of CRIU's own tests, which prints PASS if nothing has changed.
 zdtm() {
 	mkdir -p "/tmp/$1/images" && cd "/tmp/$1" || return
 	# virtme-ng leaves ports open, which CRIU cannot dump.
@@ -73,7 +73,7 @@ zdtm() {
 	grep -q ' PASS$' out
 }
 
-# one TEXT COMMAND...: a command that does not print TAP, as one test.
+# one TEXT COMMAND...: run a command that does not print TAP, as one test.
 one() {
 	printf 'TAP version 13\n1..1\n'
 	"${@:2}" >/tmp/output 2>&1
@@ -84,20 +84,20 @@ one() {
 	return $status
 }
 
-# run NAME COMMAND...
+# run NAME COMMAND...: run a command that prints TAP, marking begin and end for tap.py.
 run() {
 	echo "# begin $1"
 	"${@:2}" 2>&1
 	echo "# end $1 $?"
 }
 
-# program NAME ARGUMENT...
+# program NAME ARGUMENT...: run a test program that is in the directory of this script.
 program() {
 	[ -x "$here/$1" ] || [ -z "$if_there" ] || return 0
 	run "$1" "$here/$1" "${@:2}"
 }
 
-# kcmp_test writes a file where it runs.
+# kcmp_test writes a file to the current directory.
 cd /tmp || exit 1
 for part; do
 	length=${part#*=}

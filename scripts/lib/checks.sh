@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
-# The checks of check.sh. Findings of the kernel's tools about the base are not ours.
+# The checks of check.sh. Findings of the kernel's tools about the base are ignored.
 
-# our_files PATTERN...: the files of this repository.
+# our_files PATTERN...: print the files of this repository that match, or all.
 our_files() {
 	git -C "$top" ls-files -- "$@" | sed "s:^:$top/:"
 }
@@ -10,7 +10,7 @@ check_patches() {
 	local commit found=0
 	cd "$last_tree"
 	for commit in $(series_commits); do
-		# MAINTAINERS stays as it is, and the commits that "Fixes:" names are not in the base tree.
+		# The series leave MAINTAINERS alone; the base tree lacks the commits in Fixes: tags.
 		scripts/checkpatch.pl --strict --quiet --no-summary --git "$commit" \
 			--ignore FILE_PATH_CHANGES,UNKNOWN_COMMIT_ID && continue
 		git log -1 --format='Found in "%s"' "$commit"
@@ -19,7 +19,7 @@ check_patches() {
 	return $found
 }
 
-# at_most MAX FROM TO PATTERN...: fail if more lines of these files are added and removed.
+# at_most MAX FROM TO PATTERN...: fail if more than MAX lines of these files change.
 at_most() {
 	local lines
 	lines=$(git diff --numstat "$2..$3" -- "${@:4}" | awk '{ sum += $1 + $2 } END { print sum + 0 }')
@@ -43,7 +43,7 @@ check_licenses() {
 	! our_files | xargs scripts/spdxcheck.py 2>&1 | grep .
 }
 
-# All text that somebody reads: messages, documentation, comments.
+# In all text: commit messages, documentation, comments.
 check_spelling() {
 	our_files ':!COPYING' ':!*.svg' ':!*.lock' | xargs codespell --ignore-words-list filp
 }
@@ -62,7 +62,7 @@ check_tools() {
 		--quiet --release --target-dir "$build/clippy" -- -D warnings
 }
 
-# Programs that are compiled already are not checked again.
+# Remove the programs of the last run: what is up to date is not compiled, nor checked.
 check_selftests() {
 	local arch=x86_64 output=$build/check-kselftests headers="-isystem $build/headers/usr/include"
 	rm -rf "$output"
@@ -71,19 +71,19 @@ check_selftests() {
 		USERCFLAGS="-Wextra -Wno-unused-parameter -Wno-sign-compare -Werror"
 }
 
-# The objects that the C files of the series are compiled to.
+# Print the objects of the C files that the series change.
 c_objects() {
 	series_files --diff-filter=M -- '*.c' ':!tools' | sed 's/c$/o/'
 }
 
-# checked_make FILE ARGUMENT...: kernel_make, without findings about the series.
+# checked_make FILE ARGUMENT...: run kernel_make, and fail on findings about the series.
 checked_make() {
 	kernel_make "$last_tree" x86_64 "${@:2}" 2>&1 | tee "$build/$1.out"
 	our_findings "$build/$1.out"
 }
 
-# A build directory apart: without clippy, objects are compiled again. What is compiled already
-# is not checked again: it has to have passed.
+# Uses a build directory of its own: without clippy, objects would be compiled again. What is up
+# to date is not checked again, so remove it unless it passed the last time.
 check_clippy() {
 	local objects out=build-x86_64-clippy dir=$last_tree/build-x86_64-clippy
 	mapfile -t objects < <(c_objects)
@@ -121,33 +121,33 @@ check_refused() {
 		[[ $line =~ ^//\ (E[0-9]+|error:\ [a-z ]+): ]] && error=${BASH_REMATCH[1]}
 		[[ $line =~ cfg\(([a-z_]+)\) ]] || continue
 		mistake=${BASH_REMATCH[1]}
-		! compile "RUSTFLAGS_${name##*/}.o=--cfg=$mistake" >"$out" || die "$mistake is not refused"
-		grep -F "$error" "$out" || { cat "$out" && die "$mistake is refused, but not with $error"; }
+		! compile "RUSTFLAGS_${name##*/}.o=--cfg=$mistake" >"$out" || die "the compiler accepts $mistake"
+		grep -F "$error" "$out" || { cat "$out" && die "$mistake is rejected, but not with $error"; }
 	done <"$source"
 	[ -n "$mistake" ]
 }
 
-# sparse TREE KIND: print what it finds in the C files of the series. Debian's lacks some builtins.
+# sparse TREE KIND: print findings about the C files of the series. Debian's lacks some builtins.
 sparse() {
 	kernel_make "$1" x86_64 "build-x86_64-$2" C=2 $(c_objects) \
 		CHECK="sparse -D__typeof_unqual__=__typeof__ '-D__builtin_strlen(s)=(sizeof(s) - 1)'" 2>&1 |
 		sed -nE '/\.[ch]:[0-9]+/ s/:[0-9]+//gp' | sort -u
 }
 
-# The lookup in C has to be there: a kernel without the one in Rust.
+# Uses a kernel without the lookup in Rust, which would compile out the one in C.
 check_sparse() {
 	sparse "$base_tree" base >"$build/sparse-base.out"
 	sparse "$last_tree" norust >"$build/sparse-series.out"
 	! comm -13 "$build"/sparse-{base,series}.out | grep .
 }
 
-# The comments of the C files that the series have to do with.
+# In the C files that the series add or change.
 check_kernel_doc() {
 	cd "$last_tree"
 	series_files -- '*.[ch]' | xargs scripts/kernel-doc -none -Wall -Werror
 }
 
-# -E: Sphinx does not repeat warnings about a cached page.
+# -E: Sphinx does not repeat warnings about a page that it has cached.
 check_page() {
 	kernel_make "$last_tree" x86_64 build-x86_64-rust htmldocs SPHINXDIRS=userspace-api \
 		SPHINXOPTS="-q -E -D include_patterns=kcmp.rst -D master_doc=kcmp" 2>&1 | tee "$build/sphinx.out"

@@ -2,32 +2,32 @@
 # Makes the commits of a series from the patches in its folder: see "Change it" in
 # README.md. The same patches give the same commits: the date is that of the change-id.
 
-# head_line FILE NAME: print the values of a line in the head of a patch or cover letter.
+# head_line FILE NAME: print the values of a field in the header of a patch or cover letter.
 head_line() {
 	sed -n "1,/^\$/ s/^$2: //p" "$1"
 }
 
-# message_of FILE: print the message, with the figures filled in. Fails if some are missing.
+# message_of FILE: print the message, with the figures filled in. Fails if any are missing.
 message_of() {
 	sed '1,/^$/ d; /^---$/,$ d' "$1" | "$lib/results.py" fill
 }
 
-# author name|email: of whoever runs this, or else of this repository.
+# author name|email: print that of the git user, or else of this repository's last commit.
 author() {
 	git -C "$top" config "user.$1" || git -C "$top" log -1 --format="%a${1:0:1}" 2>/dev/null | grep . ||
 		die "no author: set git's user.name and user.email"
 }
 
-# apply_diff FILE TREE [OPTION]: git apply, with an error that names the file of the tree. The
-# counts in the headers of hunks need not be right.
+# apply_diff FILE TREE [OPTION]: run git apply, with an error that names the file in the tree. The
+# line counts in hunk headers need not be right.
 apply_diff() {
 	local drifted file
 	drifted=$(git -C "$2" apply --recount -C1 "${@:3}" "$1" 2>&1) && return
 	file=$(sed -n 's/^error: \(patch failed: \)\?\([^:]*\):.*/\2/p' <<<"$drifted" | sed 1q)
-	die "${1#"$top"/} does not apply: ${file:-a file} is not as in Linux $base_version, or as the patches before leave it"
+	die "${1#"$top"/} does not apply: ${file:-a file} differs from Linux $base_version with the patches before this one"
 }
 
-# commit_patch FILE PARENT: print the commit on top of PARENT, whose tree is in the index.
+# commit_patch FILE PARENT: commit it on top of PARENT, whose tree is in the index; print the hash.
 commit_patch() {
 	local file blob path message
 	! grep -q '^diff --git ' "$1" || apply_diff "$1" "$base_tree" --cached
@@ -39,14 +39,14 @@ commit_patch() {
 		in_base update-index --add --cacheinfo "100644,$blob,$path"
 	done < <(head_line "$1" Brings)
 
-	# A missing figure shows in the text: "make series" refuses to write it.
+	# Missing figures are allowed here, and show as "?": only "make series" needs them.
 	message=$(message_of "$1" 2>/dev/null) || true
 	printf '%s\n\n%s\n' "$(head_line "$1" Subject)" "$message" |
 		in_base interpret-trailers --trailer "Signed-off-by: $GIT_AUTHOR_NAME <$GIT_AUTHOR_EMAIL>" |
 		in_base commit-tree -p "$2" "$(in_base write-tree)"
 }
 
-# commit_series NAME PARENT: print the last commit of a series on top of PARENT.
+# commit_series NAME PARENT: commit a series on top of PARENT; print the hash of the last commit.
 commit_series() {
 	local id patch commit=$2
 	id=$(head_line "$top/series/$1/cover-letter" Change-Id)

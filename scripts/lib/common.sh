@@ -4,7 +4,7 @@
 
 set -euo pipefail
 shopt -s inherit_errexit
-# The caller's outputs, for what is said while they are a log.
+# The caller's stdout and stderr, for messages while they are redirected to a log.
 exec 3>&1 4>&2
 
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
@@ -14,7 +14,7 @@ cache=${XDG_CACHE_HOME:-${HOME:?}/.cache}/kcmp-epoll-tfd
 build=$top/build
 results=$build/results
 
-# die TEXT: say in one line what is wrong and what to do, and exit.
+# die TEXT: print in one line what is wrong and what to do, and exit.
 die() {
 	printf '%s: %s\n' "${0##*/}" "$*" >&2
 	exit "${die_status:-1}"
@@ -24,7 +24,7 @@ say() {
 	printf '==> %s\n' "$*"
 }
 
-# interrupted [GROUP]: end, with a process group. Only the main shell says so.
+# interrupted [GROUP]: exit, and end a process group. Only the main shell prints a message.
 interrupted() {
 	[ $# -eq 0 ] || kill -TERM -- "-$1" 2>/dev/null
 	[ $BASHPID -ne $$ ] || printf '%s: interrupted\n' "${0##*/}" >&4
@@ -34,7 +34,7 @@ trap interrupted INT TERM
 
 # apart COMMAND...: run COMMAND, which may be a function, in a process group of its own, so
 # that an interrupt ends all of it. Calls $on_tick while it runs. Leaves its exit status in
-# $status: bash ignores set -e in a function whose status is asked for.
+# $status, and does not return it: bash ignores set -e in a function whose status is tested.
 on_tick=:
 apart() {
 	local pid
@@ -53,8 +53,8 @@ apart() {
 	wait "$pid" || status=$?
 }
 
-# step NAME TEXT COMMAND...: run COMMAND with its output in a log, and say how long it
-# took. If it fails, show the end of the log, or only the line that it gave to die().
+# step NAME TEXT COMMAND...: run COMMAND with its output in a log, and print how long it
+# took. If it fails, show the end of the log, or only the message if it called die().
 step() {
 	local text=$2 begin=$SECONDS shown=$SECONDS status log=$build/log/$1.log on_tick=show_progress
 	mkdir -p "$build/log"
@@ -78,7 +78,7 @@ show_progress() {
 	printf '    %4d s  %s\n' $((SECONDS - begin)) "$(tail -n 1 "$log" | tr -d '\r' | cut -c 1-68)" >&3
 }
 
-# check_space GB: fail if the cache has less space left.
+# check_space GB: fail if the file system of the cache has less space left.
 check_space() {
 	df --output=avail -k "$cache" | awk -v gb="$1" 'NR == 2 { exit $1 < gb * 1048576 }' ||
 		die "the disk is full: $cache needs $1 GB of free space"

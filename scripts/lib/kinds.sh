@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-# Where the kernel trees are, and the kinds of kernels that are built from them.
+# The kernel trees, and the kinds of kernels that are built from them.
 
 base_version=7.3
-# Each is a folder in series/, and a branch of the base tree on top of the one before.
+# Each is a folder in series/, and a branch in the git repository of the base tree.
 all_series=(1-kcmp 2-eventpoll 3-rust)
 
 # LINUX names the user's own tree; without it the base is Debian's.
@@ -16,7 +16,7 @@ base_tree=$trees/base
 last_tree=$trees/${all_series[-1]}
 only_tree= # if set, all kinds are built from this tree
 
-# tree_of KIND: the tree that a kind of kernel is built from.
+# tree_of KIND: print the tree that a kind of kernel is built from.
 tree_of() {
 	local tree
 	tree=$(awk -v kind="$1" '$1 == kind { print $2 }' "$top/configs/kinds")
@@ -24,7 +24,7 @@ tree_of() {
 	echo "${only_tree:-$trees/$tree}"
 }
 
-# kernel_image KIND ARCH: the image to boot.
+# kernel_image KIND ARCH: print the path of the image to boot.
 kernel_image() {
 	local out
 	out=$(tree_of "$1")/build-$2-$1
@@ -35,7 +35,7 @@ kernel_image() {
 	esac
 }
 
-# series_of TREE: the series that the commit checked out in the tree belongs to, or "base".
+# series_of TREE: print the series that the commit checked out in the tree belongs to, or "base".
 series_of() {
 	local name
 	for name in "${all_series[@]}"; do
@@ -45,7 +45,7 @@ series_of() {
 	echo "$name"
 }
 
-# implementation_of KIND: the lookup that has to answer, as guest/tests.sh tells it.
+# implementation_of KIND: print the lookup that the kernel must have, as guest/tests.sh names it.
 implementation_of() {
 	case $1-$(series_of "$(tree_of "$1")") in
 	noepoll-* | nokcmp-*) echo none ;;
@@ -56,17 +56,17 @@ implementation_of() {
 	esac
 }
 
-# The commits of all series, the first one first.
+# Print the commits of all series, oldest first.
 series_commits() {
 	git -C "$base_tree" rev-list --reverse "HEAD..${all_series[-1]}"
 }
 
-# series_files [OPTION...] [-- PATTERN...]: the files that the series add or change.
+# series_files [OPTION...] [-- PATTERN...]: print the files that the series add or change.
 series_files() {
 	git -C "$base_tree" diff --name-only "HEAD..${all_series[-1]}" "$@"
 }
 
-# our_findings FILE: fail if a compiler's output has findings about files of the series.
+# our_findings FILE: print a compiler's findings about files of the series; fail if there are any.
 our_findings() {
 	local files
 	files=$(series_files -- | sed 's/\./[.]/g' | paste -sd '|')

@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0
-# Runs the KUnit tests of the series and the doctests of its modules, by the kernel's own
-# kunit.py. The architecture um is a kernel that is a program of this machine.
+# Runs the KUnit tests of the series and the doctests of its modules, with the kernel's own
+# kunit.py. The architecture um is User Mode Linux: the kernel is a process of the host.
 
 kunit_tests=rust/kernel/fs/.kunitconfig
 
-# run_kunit ARCH TAP: build, boot, and write the results to the file TAP, for tap.py.
+# run_kunit ARCH TAP: build and boot a kernel, and write the results to the file TAP, for tap.py.
 run_kunit() {
 	local arch=$1 tap=$2 console=${2%.tap}.console out=build-$1-kunit
 	step "kunit-$arch-build" "building the $arch kernel (KUnit)" make_kunit
 	step "kunit-$arch" "running the KUnit tests ($arch)" run_suites
 }
 
-# kunit COMMAND...: kunit.py, in $out of the tree, with TCG instead of KVM.
+# kunit COMMAND...: run kunit.py in $out of the tree, with TCG instead of KVM.
 kunit() {
 	local qemu=$build/kunit/qemu-system-x86_64
 	mkdir -p "$build/kunit"
@@ -23,8 +23,8 @@ kunit() {
 		"${kernel_options[@]/#/--make_options=}" --make_options=LOCALVERSION= "${@:2}"
 }
 
-# kunit.py adds the defaults of Kconfig to what it is given. A whole configuration, on top of
-# allnoconfig, leaves it only its consoles to add: most of the kernel need not be built.
+# kunit.py takes options that it is not given from the defaults of Kconfig. Give it a complete
+# .config, made by allnoconfig, without the consoles, which it sets: that builds much less.
 make_kunit() {
 	cd "$last_tree"
 	mkdir -p "$out"
@@ -43,7 +43,7 @@ run_suite() {
 	cat "$out/test.log" >>"$console"
 }
 
-# Does not fail if tests do: failures are lines of the results.
+# Does not fail if tests do: the results contain the failures.
 run_suites() {
 	local module
 	cd "$last_tree"

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
-# Packages of Debian and of PyPI. Those that go into the cache may come from newer suites,
-# without changing the machine's configuration.
+# Packages from Debian and from PyPI. Those that go to the cache may come from newer suites,
+# without a change to the machine's configuration.
 
 machine_suite=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)
 # The suite of the guests' root file systems.
@@ -13,12 +13,12 @@ as_root() {
 
 apt_install() {
 	as_root apt-get -o APT::Update::Error-Mode=any update ||
-		die "no network, or not root: the lists of Debian's packages cannot be fetched"
+		die "cannot fetch the lists of Debian's packages: no network, or not root?"
 	as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@"
 }
 
-# install_packages COMMAND:PACKAGE...: name and install the packages whose commands, or
-# files, are missing. Without a command, the package is missing.
+# install_packages [COMMAND:]PACKAGE...: list and install the packages whose commands, or
+# files, are missing. The default of COMMAND is the name of the package.
 install_packages() {
 	local item missing=()
 	for item; do
@@ -26,7 +26,7 @@ install_packages() {
 	done
 	[ ${#missing[@]} -gt 0 ] || return 0
 	(. /etc/os-release && [ "$ID" = debian ] && [ "${VERSION_ID:-99}" -ge 12 ]) 2>/dev/null ||
-		die "this is not Debian 12 or newer: install by hand: ${missing[*]}"
+		die "this is not Debian 12 or newer: install these yourself: ${missing[*]}"
 	step apt "installing Debian packages: ${missing[*]}" apt_install "${missing[@]}"
 }
 
@@ -38,14 +38,14 @@ mirror() {
 	"${ask[@]}" | sed 1q | grep . || die "apt has no mirror for Debian $machine_suite: see sources.list(5)"
 }
 
-# cache_apt COMMAND...: an apt command that sees the lists in the cache.
+# cache_apt COMMAND...: run an apt command with the lists in the cache.
 cache_apt() {
 	APT_CONFIG=$lib/apt.conf "$1" -o Dir::Etc::sourcelist="$cache/apt/sources.list" \
 		-o Dir::State::lists="$cache/apt/lists" -o Dir::Cache="$cache/apt/cache" "${@:2}"
 }
 
-# download COMMAND PACKAGE PATTERN DIR: fetch into DIR, by "apt-get COMMAND", the newest
-# version of a package whose line of "apt-cache madison" matches. Fails if there is none.
+# download COMMAND PACKAGE PATTERN DIR: fetch to DIR, by "apt-get COMMAND", the newest
+# version of a package whose line in "apt-cache madison" matches. Fails if there is none.
 download() {
 	local site version options='signed-by=/usr/share/keyrings/debian-archive-keyring.gpg'
 	site=$(mirror) || exit
@@ -54,18 +54,18 @@ download() {
 		printf "deb [$options] $site %s main\n" "$machine_suite" "$guest_suite" "$guest_suite-backports" sid
 		echo "deb-src [$options] $site $guest_suite main"
 	} | sort -u >"$cache/apt/sources.list"
-	cache_apt apt-get update || die "no network: Debian's package $2 cannot be fetched"
+	cache_apt apt-get update || die "cannot fetch Debian's package $2: no network?"
 	version=$(cache_apt apt-cache madison "$2" | grep -E "$3" | cut -d '|' -f 2 | tr -d ' ' | sort -Vru | sed 1q)
 	[ -n "$version" ] || return 1
-	(cd "$4" && cache_apt apt-get $1 "$2=$version") || die "no network: Debian's package $2 cannot be fetched"
+	(cd "$4" && cache_apt apt-get $1 "$2=$version") || die "cannot fetch Debian's package $2: no network?"
 }
 
 fetch_python() {
-	# A virtual environment cannot be moved into place: mark it when whole.
+	# A virtual environment cannot be moved into place: mark it when it is complete.
 	rm -rf "$1"
 	python3 -m venv "$1"
 	"$1/bin/pip" install --disable-pip-version-check "${@:2}" ||
-		die "${*:2} cannot be installed by pip: no network? The log is in $build/log"
+		die "pip cannot install ${*:2}: no network? The log is in $build/log"
 	echo "${*:2}" >"$1/complete"
 }
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
-# Builds what runs in guests, statically linked, into build/guest/ARCH/: the kselftests of
-# the series, two of the base, the tools of this repository, and scripts/guest/.
+# Builds the programs that run in guests, statically linked, in build/guest/ARCH/: the kselftests
+# of the series, two of the base, and the tools of this repository. Copies scripts/guest/, too.
 
 # build_programs ARCH: build all of them for an architecture.
 build_programs() {
@@ -15,7 +15,7 @@ build_programs() {
 	step "programs-$arch" "building the $arch programs" make_programs
 }
 
-# kselftests TREE DIR OUTPUT [ARGUMENT...]: make in tools/testing/selftests/DIR of a tree.
+# kselftests TREE DIR OUTPUT [ARGUMENT...]: run make in tools/testing/selftests/DIR of a tree.
 kselftests() {
 	mkdir -p "$3"
 	make -C "$1/tools/testing/selftests/$2" --no-print-directory OUTPUT="$3" ARCH="$arch" LLVM="$llvm" \
@@ -48,7 +48,7 @@ make_programs() {
 	fi
 }
 
-# Add CRIU's own tests of epoll to the programs, of the release that the guests have.
+# Add CRIU's own tests of epoll to the programs, from the release that the guests have.
 make_zdtm() {
 	local dir=$trees/programs-x86_64/criu
 	if [ ! -e "$dir/complete" ]; then

@@ -1,16 +1,16 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-"""Gather the results in benchmark/, show them, and fill them into texts.
+"""Gather the results in benchmark/, show them, and fill them into messages.
 
-results.py bench ARCH [DIR]  Write what bench.sh left in DIR to ARCH.json, and what is made
-                             from it: the plot, the tables in ARCH.md and README.md.
+results.py bench ARCH [DIR]  Write the results that bench.sh left in DIR to ARCH.json, and from
+                             ARCH.json the plot, and the tables in ARCH.md and README.md.
 results.py criu TAP...       Write the times in the results of the part criu to criu.json.
-results.py fill              Copy stdin to stdout, with figures in place of braces:
-                             "{lookup random, 1000, base:9 c:0}", the results with so many
-                             entries of these kernels, so many characters wide;
+results.py fill              Copy stdin to stdout, and replace these with figures:
+                             "{lookup random, 1000, base:9 c:0}": of that name, with that
+                             many entries, on each kernel, and the width of the column;
                              "{bytes of text, rust:0}"; "{CRIU dump same fd, 1000, base:9}";
-                             "{clang}", a version. A missing one becomes a question mark,
-                             and the exit status 1.
+                             "{clang}": a version. A missing figure becomes a question mark,
+                             and the exit status is 1.
 """
 
 import json
@@ -58,7 +58,7 @@ def fill():
 
 
 def criu(*paths):
-    """Times that are not in these results stay as they are."""
+    """Add these times to criu.json; all others in it stay as they are."""
     results = {"versions": {}, "results": {}} | read("criu")
     for path in paths:
         kind = {"base.tap": "base", "c.tap": "c"}.get(path.rsplit("-", 1)[1], "rust")
@@ -73,7 +73,7 @@ def criu(*paths):
 
 
 def gather(directory):
-    """What bench.sh left there."""
+    """Read the results that bench.sh left in a directory."""
     results = {"versions": {}, "results": {}}
     for line in (directory / "versions").read_text().split():
         name, version = line.split("=")
@@ -86,7 +86,7 @@ def gather(directory):
 
 
 def table(rows):
-    """The lines of a table in Markdown, of rows (name, entries, values of the kernels)."""
+    """Return the lines of a Markdown table of rows (name, entries, values by kernel)."""
     lines = [f"| | entries | {' | '.join(KINDS.values())} | 3-rust / unpatched |", "|---|--:|--:|--:|--:|--:|--:|"]
     for name, entries, values in rows:
         columns = [name, f"{int(entries):,}"] + [f"{values[k]:,.0f}" if k in values else "" for k in KINDS]
@@ -96,7 +96,7 @@ def table(rows):
 
 
 def bars(results, arch):
-    """Lines that tell for each bar whether it is met."""
+    """Return the lines of a table of the limits in shown.toml, and whether each is met."""
     lines = ["| | at most | seen | |", "|---|--:|--:|---|"]
     for bar in SHOWN["bar"]:
         least, most = bar.get("entries", (0, 10**9))
@@ -114,7 +114,7 @@ def bars(results, arch):
 
 
 def plot(results, path, arch):
-    # The image is committed: the same results have to give the same file.
+    # The image is committed: the same results must give the same file.
     import matplotlib
 
     matplotlib.use("svg")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-# Rust's standard library for another architecture.
+# Builds Rust's standard library for another architecture.
 
 # make_rust_sysroot SOURCES TARGET DIR: build the library for TARGET from SOURCES, as Rust's own
 # builds do, and make DIR a sysroot with it, for rustc --sysroot=DIR --target=TARGET.
@@ -7,12 +7,12 @@ make_rust_sysroot() {
 	local target=$2 part=$3.part copy=$3.part/toolchain
 	rm -rf "$part" "$3"
 	mkdir -p "$copy" "$part/sysroot/lib/rustlib/$target/lib"
-	# cargo takes the sources from the toolchain: give it one that has them, made of links.
+	# cargo takes the sources from the toolchain: make one of symlinks that has them.
 	cp -rs "$(rustc --print sysroot)/lib" "$copy"
 	rm -rf "$copy/lib/rustlib/src"
 	mkdir -p "$copy/lib/rustlib/src/rust"
 	ln -s "$1" "$copy/lib/rustlib/src/rust/library"
-	# Only panic_abort is built for panic=abort, so that programs of either kind can be linked.
+	# Only build panic_abort with panic=abort: programs with either strategy can then be linked.
 	cat >"$part/rustc" <<-END
 		#!/bin/sh
 		case "\$*" in *"--crate-name panic_abort "*) set -- "\$@" -C panic=abort ;; esac

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
-# Installs what building and booting kernels needs: packages, the base tree, tools. Only
-# what is missing, and it says what.
+# Installs the packages, the base tree and the tools that building and booting kernels needs.
+# Only those that are missing, which it lists.
 
 # Print the packages for these architectures, as install_packages() takes them.
 needed_packages() {
@@ -16,7 +16,7 @@ needed_packages() {
 	python3 -c 'import venv, ensurepip' 2>/dev/null || echo python3-venv
 }
 
-# The sources of Rust's library, for exactly this rustc: Debian's package.
+# Fetch the sources of Rust's library, of exactly this rustc's version, from Debian.
 fetch_rust_src() {
 	local part=$rust_src.part version
 	version=$(rustc_version)
@@ -32,11 +32,11 @@ fetch_rust_src() {
 fetch_bindgen() {
 	rm -rf "$bindgen_dir.part"
 	cargo install bindgen-cli --locked --version "$bindgen_pinned" --root "$bindgen_dir.part" ||
-		die "bindgen $bindgen_pinned cannot be installed by cargo: no network? The log is $build/log/bindgen.log"
+		die "cargo cannot install bindgen $bindgen_pinned: no network? The log is $build/log/bindgen.log"
 	mv "$bindgen_dir.part" "$bindgen_dir"
 }
 
-# set_up ARCH...: for these architectures; um counts as one.
+# set_up ARCH...: install what these architectures need; um counts as one.
 set_up() {
 	local arch rustc_min
 	for arch; do
@@ -49,7 +49,7 @@ set_up() {
 	make_base
 	rustc_min=$("$base_tree/scripts/min-tool-version.sh" rustc)
 	version_ge "$(rustc_version)" "$rustc_min" ||
-		die "rustc $(rustc_version) is too old: Linux $base_version needs $rustc_min or newer, as rustup installs"
+		die "rustc $(rustc_version) is too old: Linux $base_version needs $rustc_min or newer, which rustup installs"
 	find_tools
 	[ -d "$rust_src" ] ||
 		step rust-src "fetching the sources of Rust's library $(rustc_version) into the cache" fetch_rust_src

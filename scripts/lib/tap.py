@@ -3,8 +3,8 @@
 """Gather the results of guest/tests.sh.
 
 tap.py [--notes|--brief] NAME=FILE...: print a line for each program of the guest NAME, the
-tests that failed, and the sum; with --notes, also how much the programs say that they
-tried; with --brief, only the programs that failed. Exits 1 if a test failed.
+tests that failed, and the totals; with --notes, also the numbers of calls, steps and so on
+that the programs print; with --brief, only the programs that failed. Exits 1 if a test failed.
 
 A program that exits early, with an error, or without the results that it planned fails, and
 so does a guest that did not run every program. Each block of a replayed stream must have
@@ -19,7 +19,7 @@ RESULT = re.compile(r"(ok|not ok) \d+ ?-? ?(.*)")
 BLOCK = re.compile(r"# (block \d+ [0-9a-f]+)$")
 NOTE = re.compile(r"# (.*\b\d+ (?:calls|operations|rounds|steps|entries|s)\b.*)")
 PLAN = re.compile(r"1\.\.(\d+)( # SKIP.*)?$")
-# kcmp_test prints no result lines, only the sum: passed, failed, xfail, xpass, skip, error.
+# kcmp_test prints no result lines, only the totals: passed, failed, xfail, xpass, skip, error.
 TOTALS = re.compile(r"# Totals: pass:(\d+) fail:(\d+) xfail:(\d+) xpass:(\d+) skip:(\d+) error:(\d+)")
 
 
@@ -59,7 +59,7 @@ class Program:
             self.fail("planned no test")
         elif self.counts.total() < self.plan:
             self.fail(f"only {self.counts.total()} of {self.plan} tests reported")
-        # 4 is kselftest's exit status of a program that skipped all.
+        # 4 is KSFT_SKIP, the exit status of a program that skipped all tests.
         if status not in ("0", "4") and not self.failures:
             self.fail(f"exit status {status}")
         return self
@@ -95,7 +95,7 @@ options = [argument for argument in sys.argv[1:] if argument.startswith("--")]
 for argument in sys.argv[1 + len(options):]:
     guest, path = argument.split("=", 1)
     for program in read_guest(path):
-        # Streams of the same length are the same.
+        # Streams of the same length have the same operations.
         other, blocks = first.setdefault((program.name, len(program.blocks)), (guest, program.blocks))
         for block in [a for a, b in zip(program.blocks, blocks) if a != b][:1]:
             program.fail(f"{block} is not as in {other}")

@@ -1,21 +1,21 @@
 # SPDX-License-Identifier: GPL-2.0
 # Runs tests in guests and gathers the results. Guests are given as ARCH:KIND; those of the
-# kind "kunit" run the tests inside the kernel, see kunit.sh.
+# kind "kunit" run the KUnit tests, see kunit.sh.
 
 # The seed of the tests; random without SEED.
 seed=${SEED:-$((RANDOM << 15 | RANDOM))}
-# NAME=FILE of all results, and the first part of their names.
+# NAME=FILE of all results, and a prefix for the next NAME.
 gathered=()
 label=
 
-# tests_of ARCH KIND: all tests. STEPS is the length of the model-based one.
+# tests_of ARCH KIND: print all tests. STEPS is the length of the model-based one.
 tests_of() {
 	echo "kcmp tfd race=20000 model=${STEPS:-20000} fuzz=200000 replay=50000 faults lsepoll example"
 	[ "$1" != x86_64 ] || echo tfd32
 	[ "$2" = base ] || echo wakeup
 }
 
-# prepare_guests ARCH:KIND...: install and build what these guests need, but for the kernels.
+# prepare_guests ARCH:KIND...: install and build all that these guests need, except the kernels.
 prepare_guests() {
 	local guest arch archs others
 	mapfile -t archs < <(printf '%s\n' "${@%:*}" | sort -u)
@@ -35,7 +35,7 @@ prepare_guests() {
 }
 
 # test_in_guest NAME ARCH:KIND PART...: build the kernel, and run these parts of guest/tests.sh,
-# or "all", in a guest. Does not fail if a test does: failures are lines of the results.
+# or "all", in a guest. Does not fail if a test does: the results contain the failures.
 test_in_guest() {
 	local arch=${2%:*} kind=${2#*:} begin status
 	local tap=$results/$1.tap errors=$results/$1.errors console=$results/$1.console
@@ -53,7 +53,7 @@ test_in_guest() {
 	apart in_guest "$arch" "$kind" "${GUEST_SECONDS:-900}" "$console" /mnt/tests.sh \
 		"$(implementation_of "$kind")" "$seed" implementation "$@" >"$tap" 2>"$errors"
 	if [ "$kind" = noepoll ] && grep -q ' with status 255: ' "$errors"; then
-		# virtme-ng finds its outputs by udevd, which needs epoll: it prints to the console.
+		# virtme-ng finds its ports by udevd, which needs epoll: output is on the console.
 		cp "$console" "$tap"
 	elif [ "$status" -ne 0 ]; then
 		cat "$errors" >&2

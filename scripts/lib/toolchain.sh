@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
-# Which compilers and tools build the kernels.
+# The compilers and tools that build the kernels.
 
-# The kernel asks for less: the series are tested with these.
+# The kernel also builds with older ones: the series are tested with these.
 clang_min=19
 bindgen_pinned=0.72.1
 virtme_pinned=1.42
@@ -9,7 +9,7 @@ bindgen_dir=$cache/bindgen-$bindgen_pinned
 bindgen=$bindgen_dir/bin/bindgen
 venv=$cache/virtme-ng-$virtme_pinned
 
-# All trees share what ccache keeps: their build directories have the same relative paths.
+# All trees share the ccache: their build directories have the same relative paths.
 export CCACHE_DIR=$cache/ccache CCACHE_MAXSIZE=10G CCACHE_NOHASHDIR=1 CCACHE_BASEDIR=$cache
 
 # version_ge A B: true if version A is B or newer.
@@ -31,7 +31,7 @@ llvm_suffix() {
 	return 1
 }
 
-# Without a suffix such as -nightly.
+# Print the version, without a suffix such as -nightly.
 rustc_version() {
 	rustc --version | sed -E 's/^rustc ([0-9.]+).*/\1/'
 }
@@ -47,7 +47,7 @@ find_tools() {
 		KBUILD_BUILD_TIMESTAMP=@0 KBUILD_BUILD_USER=user KBUILD_BUILD_HOST=host)
 }
 
-# kernel_make TREE ARCH OUT TARGET...: the kernel's make, in the directory OUT of the tree.
+# kernel_make TREE ARCH OUT TARGET...: build these targets of the tree in its directory OUT.
 kernel_make() {
 	make -C "$1" O="$3" ARCH="$2" "${kernel_options[@]}" LOCALVERSION="-$(series_of "$1")" \
 		--no-print-directory -j"$(nproc)" "${@:4}"

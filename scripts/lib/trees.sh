@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0
-# Makes the kernel trees in the cache: the base, and one with each series applied. Files that
-# have not changed are not touched, so that only what depends on a change is built again.
+# Makes the kernel trees in the cache: the base, and one for each series. Files that have not
+# changed are not touched, so that only what depends on a change is rebuilt.
 
 in_base() {
 	git -C "$base_tree" -c core.compression=0 -c gc.auto=0 -c maintenance.auto=false \
 		-c user.name=base -c user.email=base@localhost -c commit.gpgSign=false "$@"
 }
 
-# Commit all of $base_tree, even what its .gitignore names (Debian's matches every file).
+# Commit all of $base_tree, even ignored files (Debian's .gitignore matches every file).
 commit_base() {
 	[ -d "$base_tree/.git" ] || in_base init -q
 	in_base add -A -f -- . ':!build-*'
@@ -28,7 +28,7 @@ fetch_base() {
 	commit_base "linux-source-$base_version $version"
 }
 
-# Copy what has changed in the user's tree, without what a build in it has made.
+# Copy the changes in the user's tree, without the files that a build in it has made.
 copy_base() {
 	mkdir -p "$base_tree"
 	rsync -a --delete --exclude={.git,'*.o','*.a','*.ko','*.cmd',/build-*,generated,/include/config,/.config,/vmlinux*} \
@@ -36,10 +36,10 @@ copy_base() {
 	commit_base "$LINUX"
 }
 
-# Make the base tree. The user's own is looked at each time.
+# Make the base tree. Changes in the user's own tree are copied each time.
 make_base() {
 	local file
-	# An interrupted run leaves these, and this run holds the lock of the cache.
+	# An interrupted run may have left these: no other run uses the trees now.
 	rm -f "$trees/index.lock" "$base_tree/.git/index.lock" "$base_tree"/.git/worktrees/*/index.lock
 	[ -e "$trees/complete" ] || check_space 12
 	if [ -n "${LINUX:-}" ]; then
@@ -52,7 +52,7 @@ make_base() {
 	fi
 }
 
-# check_out TREE COMMIT [BRANCH]: make the tree be this commit, without what was changed by hand.
+# check_out TREE COMMIT [BRANCH]: check out a commit, and discard all changes in the tree.
 check_out() {
 	if [ ! -e "$1/.git" ]; then
 		rm -rf "$1"
@@ -64,7 +64,7 @@ check_out() {
 	git -C "$1" reset -q --hard "$2"
 }
 
-# Make the commits of all series, and put their trees on them.
+# Make the commits of all series, and check them out in their trees.
 make_series_trees() {
 	local name commit
 	commit=$(git -C "$base_tree" rev-parse HEAD)
