@@ -34,13 +34,13 @@
 
 #include "kselftest_harness.h"
 
-/* The fd that several files are added at; never open otherwise. */
+/* The fd under which several files are added; closed when a test begins. */
 #define TFD		500
 
 /* An fd that is never open. */
 #define NOT_OPEN	777
 
-/* Argument of the program that the test "after_exec" executes. */
+/* The first argument when the test "after_exec" executes this program. */
 #define AFTER_EXEC	"--after-exec"
 
 #define NOBODY		65534
@@ -87,7 +87,7 @@ static int epoll_add(int efd, int fd, __u64 data)
 	return epoll_ctl(efd, EPOLL_CTL_ADD, fd, &ev);
 }
 
-/* Apply epoll_ctl() to a file that is at @tfd only for that call. */
+/* Call epoll_ctl() for a file that is open at @tfd only for that call. */
 static int epoll_ctl_at(int efd, int op, int fd, int tfd, __u64 data)
 {
 	struct epoll_event ev = { .events = EPOLLIN, .data.u64 = data };
@@ -102,7 +102,8 @@ static int epoll_ctl_at(int efd, int op, int fd, int tfd, __u64 data)
 /*
  * Fork a child, and return once it has called @prepare. The child sleeps until
  * it is killed, or until this process has ended, which closes the other end of
- * the socket. (PR_SET_PDEATHSIG will not do: nobody may not signal root.)
+ * the socket. (PR_SET_PDEATHSIG will not do: if this process has become nobody
+ * by then, it may not signal a child of root.)
  */
 static pid_t fork_child(void (*prepare)(const void *arg), const void *arg)
 {
@@ -182,8 +183,8 @@ static FILE *open_fdinfo(int efd)
 }
 
 /*
- * Read from fdinfo the data of the entries of @tfd, in the order of the lines.
- * Return how many there are.
+ * Read the data of the entries of @tfd from fdinfo, in the order of the lines.
+ * Return the number of these entries.
  */
 static int fdinfo_data(int efd, int tfd, __u64 *data, int max)
 {
@@ -223,8 +224,8 @@ static bool epoll_is_built(void)
 FIXTURE(epoll)
 {
 	int efd;
-	int tfd;	/* a file that is added, at this fd */
-	int other;	/* a file that is not added */
+	int tfd;	/* a file that was added, at this fd */
+	int other;	/* a file that was not added */
 };
 
 FIXTURE_SETUP(epoll)
@@ -265,7 +266,7 @@ static int by_kcmp_file(const void *a, const void *b)
 	return order[kcmp_file(*(const int *)a, *(const int *)b)];
 }
 
-/* For all pairs of files: the same result as KCMP_FILE, fit to sort by. */
+/* All pairs of files: the result is that of KCMP_FILE, and fit for sorting. */
 TEST(agrees_with_kcmp_file)
 {
 	int fds[FILES], seen[3] = {};
@@ -396,14 +397,14 @@ TEST_F(epoll, shared_fd_between_neighbours)
 	EXPECT_EQ(-ENOENT, kcmp_entry(self->other, self->efd, TFD + 1, 1));
 }
 
-/* As files are closed, the entries that remain move up. */
+/* When a file is closed, toff of the entries behind it decreases. */
 TEST_F(epoll, shared_fd_closed_one_by_one)
 {
 	int fds[SHARED];
 
 	ASSERT_TRUE(add_shared(self->efd, fds));
 	for (int i = 0; i < SHARED; i++) {
-		/* Not in the order in which they were added. */
+		/* Not in the order in which the files were added. */
 		int victim = i * 3 % SHARED;
 
 		close(fds[victim]);
@@ -508,7 +509,7 @@ TEST_F(epoll, shared_fd_of_parent_and_child)
 		EXPECT_LT(0, kcmp_entry_of(owner, TFD, me, self->efd, TFD, toff));
 	}
 
-	/* EPOLL_CTL_DEL removes the entry of the file that the caller has there. */
+	/* EPOLL_CTL_DEL removes the entry of the file that the caller has at TFD. */
 	EXPECT_EQ(0, epoll_ctl(self->efd, EPOLL_CTL_DEL, TFD, NULL));
 	EXPECT_EQ(-1, epoll_ctl(self->efd, EPOLL_CTL_DEL, TFD, NULL));
 	EXPECT_EQ(ENOENT, errno);
@@ -519,7 +520,7 @@ TEST_F(epoll, shared_fd_of_parent_and_child)
 	EXPECT_EQ(-ENOENT, kcmp_entry(TFD, self->efd, TFD, 0));
 }
 
-/* --- Lookups one after the other ---------------------------------------- */
+/* --- Consecutive lookups ------------------------------------------------- */
 
 /*
  * A kernel may start a lookup where the last one ended. Whatever changed in
@@ -784,7 +785,7 @@ TEST_F(epoll, open_in_unix_socket)
 	ASSERT_EQ(0, send_fd(pair[0], tfd));
 	close(tfd);
 
-	/* In flight: the entry is there, no process has the file. */
+	/* In flight: the entry remains, but no process has the file open. */
 	EXPECT_LT(0, kcmp_entry(self->other, self->efd, tfd, 0));
 
 	ASSERT_EQ(tfd, dup2(self->other, tfd));
@@ -814,7 +815,7 @@ TEST_F(epoll, last_reference_closed)
 	close(tfd);
 	EXPECT_EQ(-ENOENT, kcmp_entry(self->other, self->efd, tfd, 0));
 
-	/* Another file at the same fd is not added by that. */
+	/* Opening another file at the same fd does not add it. */
 	ASSERT_EQ(tfd, dup2(self->other, tfd));
 	EXPECT_EQ(-ENOENT, kcmp_entry(tfd, self->efd, tfd, 0));
 }
@@ -839,7 +840,7 @@ TEST_F(epoll, ctl_mod)
 	EXPECT_EQ(-ENOENT, kcmp_entry(self->tfd, self->efd, self->tfd, 1));
 }
 
-/* Neither the events of an entry matter, nor whether it is disarmed. */
+/* An entry is found whatever its events are, and even if it is disarmed. */
 TEST_F(epoll, ctl_events)
 {
 	struct epoll_event evs[] = {
@@ -868,7 +869,7 @@ TEST_F(epoll, ctl_events)
 	}
 }
 
-/* A file opened with O_PATH cannot be added and is no epoll file. */
+/* An O_PATH file cannot be added, and is not accepted as an epoll file. */
 TEST_F(epoll, o_path)
 {
 	char path[64];
@@ -970,7 +971,7 @@ TEST_F(epoll, nested_too_deep)
 	check_refused(_metadata, outer, inner);
 }
 
-/* The kernel limits how many epoll files one can be added to. */
+/* The number of epoll files that the kernel lets one epoll file be added to. */
 #define OUTER	500
 
 TEST_F(epoll, nested_too_often)
@@ -1032,7 +1033,7 @@ static void move_to_tfd(const void *arg)
 	close(self->efd);
 }
 
-/* The caller, a process with the target file, one with the epoll file. */
+/* The caller, a process with the target file, and one with the epoll file. */
 TEST_F(epoll, three_processes)
 {
 	pid_t has_file = fork_child(move_to_tfd, self);
@@ -1057,7 +1058,7 @@ TEST_F(epoll, three_processes)
 
 struct thread {
 	int pipefd[2];		/* for its tid */
-	int closes;		/* in a table of its own; -1 to share one */
+	int closes;		/* fd to close in a table of its own, or -1 */
 };
 
 static void *thread_body(void *arg)
@@ -1107,7 +1108,7 @@ static int after_exec(char **argv)
 {
 	int efd = atoi(argv[0]), tfd = atoi(argv[1]), open = atoi(argv[2]);
 
-	/* exec() closed tfd, the file is still open. */
+	/* exec() closed tfd, but the file is still open at another fd. */
 	if (kcmp_entry(tfd, efd, tfd, 0) != -EBADF)
 		return 1;
 	if (kcmp_entry(open, efd, tfd, 0) != 0)
@@ -1141,7 +1142,7 @@ TEST_F(epoll, after_exec)
 	EXPECT_EQ(0, WEXITSTATUS(status));
 }
 
-/* A process that has exited and was not waited for has no files. */
+/* A process that has exited but was not waited for has no files. */
 TEST_F(epoll, zombie)
 {
 	pid_t child = fork(), me = getpid();
@@ -1289,7 +1290,7 @@ static void check_late_del(struct __test_metadata *_metadata,
 	ASSERT_LE(0, gate);
 	ASSERT_LE(0, dupped);
 
-	/* Linked, it is issued after the read from the gate. */
+	/* The link delays EPOLL_CTL_DEL until the read from the gate is done. */
 	uring_queue(&ring, (struct io_uring_sqe) {
 		.opcode = IORING_OP_READ,
 		.flags = IOSQE_IO_LINK,
@@ -1320,7 +1321,7 @@ TEST_F(epoll, io_uring_del_of_reused_fd)
 	check_late_del(_metadata, self, true);
 }
 
-/* --- Errors, each alone -------------------------------------------------- */
+/* --- Errors, one at a time ----------------------------------------------- */
 
 /* A free pid: that of a child that was waited for. */
 static pid_t free_pid(void)
@@ -1421,7 +1422,7 @@ TEST_F(epoll, efault)
 	EXPECT_NE(-EFAULT, kcmp_slot(me, me, self->tfd,
 				     end - sizeof(struct kcmp_epoll_slot)));
 
-	/* Kernel addresses, not canonical ones, and around zero. */
+	/* Kernel addresses, non-canonical ones, and the highest ones. */
 	EXPECT_EQ(-EFAULT, kcmp_slot(me, me, self->tfd,
 				     (void *)(LONG_MIN | 4096)));
 	EXPECT_EQ(-EFAULT, kcmp_slot(me, me, self->tfd, (void *)LONG_MIN));
@@ -1430,7 +1431,7 @@ TEST_F(epoll, efault)
 	EXPECT_EQ(-EFAULT, kcmp_slot(me, me, self->tfd, (void *)-4L));
 }
 
-/* The slot may be at any address, in read-only memory, too. */
+/* The slot may be at any address, and in read-only memory. */
 TEST_F(epoll, slot_at_any_readable_address)
 {
 	char *end = end_of_mapping(PROT_READ | PROT_WRITE);
@@ -1481,8 +1482,8 @@ TEST_F(epoll, slot_is_left_unchanged)
 /* --- Permissions, and which error comes first ----------------------------- */
 
 /*
- * Become nobody, and dumpable again: only the other task decides then. Needs
- * root. By syscall(), only the calling thread changes.
+ * Become nobody, and dumpable again, so that access only depends on the other
+ * task. Needs root. syscall() only changes the calling thread.
  */
 static int become_nobody(void)
 {
@@ -1497,7 +1498,7 @@ static void check_error_comes_first(struct __test_metadata *_metadata,
 				    FIXTURE_DATA(epoll) const *self, int error,
 				    pid_t pid1, pid_t pid2)
 {
-	/* Nothing */
+	/* Nothing else */
 	EXPECT_EQ(error, kcmp(pid1, pid2, KCMP_FILE, self->tfd, self->tfd));
 	EXPECT_EQ(error, kcmp(pid1, pid2, KCMP_VM, 0, 0));
 	EXPECT_EQ(error, kcmp_entry_of(pid1, self->tfd, pid2, self->efd,
@@ -1520,7 +1521,7 @@ static void check_error_comes_first(struct __test_metadata *_metadata,
 		TH_LOG("pid1 %d, pid2 %d", pid1, pid2);
 }
 
-/* EPOLL_CTL_ADD of an entry fails with EEXIST, even if there can be no other. */
+/* Adding an entry again fails with EEXIST, even if no more can be added. */
 TEST_F(epoll, eexist_before_enospc)
 {
 	static const char path[] = "/proc/sys/fs/epoll/max_user_watches";
@@ -1742,7 +1743,7 @@ TEST_F(epoll, many_entries)
 	}
 }
 
-/* Read fdinfo in pieces of a size. Return its length. */
+/* Read fdinfo @piece bytes at a time. Return its length. */
 static ssize_t read_fdinfo(int efd, char *text, size_t size, size_t piece)
 {
 	FILE *file = open_fdinfo(efd);

@@ -66,7 +66,7 @@ static int compare_entry(const void *key, const void *elem)
 	const struct kcmp_epoll_slot *slot = key;
 	const int *fd = elem;
 
-	/* kcmp() takes the fd first and the entry second, bsearch() does not. */
+	/* kcmp() takes the fd first, bsearch() passes the entry first. */
 	return -order(kcmp(getpid(), getpid(), KCMP_EPOLL_TFD, *fd,
 			   (unsigned long)slot));
 }

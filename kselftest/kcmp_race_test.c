@@ -10,18 +10,18 @@
  * or with the entry of Y.
  *
  * They are never the same file: one opened at X is never at Y and never added,
- * one opened at Y is never at X. kcmp() reports them equal only if it drops its
- * reference to X before it finds Y.
+ * one opened at Y is never at X. kcmp() can report them equal only if it drops
+ * its reference to X before it finds Y.
  *
  * in_parallel: each process has a CPU of its own.
  * interrupting: they share a CPU, and the churner is SCHED_FIFO and sleeps at
  * times. Its timer interrupts the caller anywhere in kcmp(), and the files
- * change before the caller goes on. This hits far more often, and needs a
- * kernel that is preemptible.
+ * change before the caller goes on. This hits the race far more often, but
+ * needs a preemptible kernel.
  *
  * The churner never sleeps with both X and Y open, so an interrupted caller can
- * only find both if it was interrupted in between. The count of these calls
- * shows whether the test could fail at all.
+ * only find both if it was interrupted after it found X and before it looked up
+ * Y. The number of these calls shows whether the test could fail at all.
  */
 #define _GNU_SOURCE
 
@@ -54,7 +54,7 @@
 #define KCMP_RACE_CALLS		200000
 #define KCMP_RACE_SECONDS	10
 
-#define TIMEOUT			(24 * 60 * 60)	/* KCMP_RACE_SECONDS is less */
+#define TIMEOUT			(24 * 60 * 60)	/* above KCMP_RACE_SECONDS */
 #define SLEEP_MAX		500		/* us; lets the caller go on */
 #define HITS_MIN		10		/* calls that find both X and Y */
 #define EXIT			"--exit"	/* argument: exit at once */
@@ -80,12 +80,12 @@ static const struct {
 struct race {
 	int type;
 	bool interrupting;
-	unsigned int errors;		/* bits: those to expect, all of them */
+	unsigned int errors;		/* bitmask: each must be seen, no other may */
 	unsigned long rounds;
 	int cpus[2];
 	/* Shared by the two processes. */
 	struct {
-		atomic_int pid1;	/* where X is */
+		atomic_int pid1;	/* the process with X */
 		atomic_bool stop;
 		atomic_int unexpected;
 		atomic_ulong counts[ANSWERS];
@@ -277,7 +277,7 @@ static void churn_epoll(struct race *race)
 
 /* --- The caller ---------------------------------------------------------- */
 
-/* Return the kind of answer that was not seen (often enough), or NULL. */
+/* Return the name of an answer that was not seen often enough, or NULL. */
 static const char *missing(const struct race *race)
 {
 	const atomic_ulong *counts = race->shared->counts;

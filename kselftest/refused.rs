@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Mistakes that the compiler refuses.
+//! Mistakes that the compiler rejects.
 //!
-//! As it is, this compiles. Each `--cfg` that an attribute below names turns it into a mistake, and
-//! the compiler refuses it with the error in the comment above. `make check` tries each of them.
+//! As it is, this file compiles. Each `--cfg` that an attribute below names enables one mistake,
+//! which the compiler rejects with the error in the comment above it. `make check` tries all.
 
 use kernel::{
     fs::{
@@ -41,7 +41,7 @@ pub fn is_target(ep: &EventPoll, task: &Task, fd: u32, tfd: i32) -> Result<bool>
     #[cfg(lock_not_taken)]
     let _ = ep.target(tfd, 0);
 
-    // E0451: The lock is claimed to be held.
+    // E0451: An interest list is made without the lock.
     #[cfg(lock_claimed)]
     let _ = kernel::fs::eventpoll::InterestList {
         ep,
@@ -60,21 +60,21 @@ pub fn is_target(ep: &EventPoll, task: &Task, fd: u32, tfd: i32) -> Result<bool>
         escaped
     };
 
-    // E0277: The interest list is sent to another thread, which would release the lock.
+    // E0277: The interest list is sent to another thread, which could release the lock.
     #[cfg(list_sent)]
     ep.with_interest_list(|list| {
         fn send<T: Send>(_: T) {}
         send(list)
     });
 
-    // E0521: Two interest lists are swapped: each is only locked in its own closure.
+    // E0521: Two interest lists are swapped, but each is only locked in its own closure.
     #[cfg(lists_swapped)]
     ep.with_interest_list(|outer| ep.with_interest_list(|inner| core::mem::swap(outer, inner)));
 
     ep.with_interest_list(|list| {
         let target = list.target(tfd, 0).ok_or(ENOENT)?;
 
-        // E0133: The address of the target file is taken without a promise how it is used.
+        // E0133: The address of the target file is taken outside an `unsafe` block.
         #[cfg(address_taken)]
         let _ = target.file_ptr();
 

@@ -2,9 +2,9 @@
 
 //! A fuzzer for kcmp(2).
 //!
-//! A scene is set up in which every process, file, entry and address is known, and which stays as
-//! it is. Then kcmp() is called with random and hostile arguments, and each result is compared with
-//! the one that `kernel/kcmp.c` must return: the order, or the error that is checked first.
+//! Sets up a scene in which every process, file, entry and address is known, and which does not
+//! change. Then calls kcmp() with random and hostile arguments, and compares each result with the
+//! one that `kernel/kcmp.c` must return: the order, or the error that is checked first.
 
 use kcmp_epoll::*;
 use std::cmp::Ordering;
@@ -20,35 +20,35 @@ use std::ptr;
 
 const HELP: &str = "\
 Call kcmp(2) with random and hostile arguments, as root and as an ordinary user
-in its own user and pid namespace.
+in its own user and PID namespaces.
 
 Usage: kcmp_epoll_fuzz_test [--calls N] [--seed N]
 
-  --calls N   how often to call it, at least 20000 (default 400000)
-  --seed N    repeat a run: the seed is printed (default: a new one)
+  --calls N   number of calls, at least 20000 (default 400000)
+  --seed N    repeat a run with the seed that it printed (default: a new seed)
 
-Has to be started by root. Prints TAP.
+Must be run as root. Prints TAP.
 ";
-/// Enough to see each result.
+/// Enough calls to see each result.
 const CALLS_MIN: u64 = 20_000;
 
-/// The fd that each file is opened at, by which it is known here. The last of them are epoll files.
+/// The fd at which each file is opened, and which identifies it here. The last are epoll files.
 const FILES: Range<RawFd> = 100..120;
 const EPOLLS: Range<RawFd> = 116..120;
 /// The fds under which many files are added, one after the other.
 const SHARED: Range<RawFd> = 120..124;
 const FDS: Range<RawFd> = FILES.start..SHARED.end;
-/// The files of stdin, stdout and stderr: none of ours.
+/// Stands for the files of stdin, stdout and stderr, which may be the same or not.
 const STANDARD: RawFd = 0;
 
-/// No pid is as high: `PID_MAX_LIMIT` of the kernel.
+/// The kernel's `PID_MAX_LIMIT`: all pids are below.
 const PID_LIMIT: Pid = 4 * 1024 * 1024;
 const USER: u32 = 1000;
 const OTHER_USER: u32 = 1001;
 
 // --- Results -------------------------------------------------------------------------------------
 
-/// Results that a call may have: a bit for each of [`ANSWERS`], in its order.
+/// Results that a call may have: a bit for each of [`ANSWERS`], in that order.
 type Answers = u16;
 const EQUAL: Answers = 1 << 0;
 const LESS: Answers = 1 << 1;
@@ -108,7 +108,7 @@ impl Table {
 
 /// A process, as the caller may see it.
 enum Process {
-    /// The pid namespace of the caller has no such pid.
+    /// The PID namespace of the caller has no such pid.
     Absent,
     /// The caller may not ptrace it.
     Forbidden,
@@ -124,7 +124,7 @@ fn become_user(uid: u32, gid: u32) -> io::Result<()> {
         cvt(c::setresgid(gid, gid, gid))?;
         cvt(c::setresuid(uid, uid, uid))?;
     }
-    // The change of the user has made this process one that nobody may ptrace.
+    // The change of credentials has cleared the dumpable flag, and others could not ptrace us.
     set_dumpable(true)
 }
 
@@ -144,7 +144,7 @@ fn send_pid(mut stream: &UnixStream, pid: Pid) -> io::Result<()> {
 
 /// Sends a negative errno in place of a pid.
 fn send_error(stream: &UnixStream, error: io::Error) -> i32 {
-    // Without the other end, there is nobody to tell.
+    // If the other end is closed, there is nobody to tell.
     let _ = send_pid(stream, -errno(&error));
     1
 }
@@ -158,7 +158,7 @@ fn receive_pid(mut stream: &UnixStream) -> io::Result<Pid> {
     }
 }
 
-/// The life of a process that does nothing: it runs `prepare`, reports its pid in its own
+/// The life of a process that does nothing: it runs `prepare`, reports its pid in its own PID
 /// namespace, and keeps the files at known fds open.
 fn stay(ready: &UnixStream, prepare: impl FnOnce() -> io::Result<()>) -> i32 {
     let sleep = || {
@@ -197,7 +197,7 @@ fn launch(
     Ok((launcher, receive_pid(&ours)?))
 }
 
-/// Forks a process that does nothing, as the first one of a pid namespace.
+/// Forks a process that does nothing, as the first one of a PID namespace.
 fn fork_sleeper_in_namespace() -> io::Result<Pid> {
     let (ours, theirs) = UnixStream::pair()?;
     let enter = || {
@@ -219,16 +219,17 @@ fn outcome(status: i32) -> Result<Done, Failure> {
 type Slot = c::kcmp_epoll_slot;
 const SLOT: usize = size_of::<Slot>();
 
-/// A page that is mapped at several addresses, each time between two that cannot be accessed.
+/// A page that is mapped at several addresses, each between two pages that cannot be accessed.
 struct Memory {
     size: usize,
-    /// Where it may be read and written, only read, only written, and neither.
+    /// Where the page is mapped for reading and writing, reading, writing, and neither. The kernel
+    /// can read it at the first three.
     pages: [usize; 4],
 }
 
 impl Memory {
     fn new() -> io::Result<Memory> {
-        // SAFETY: The name is a valid string, and otherwise no memory is involved.
+        // SAFETY: The name is a valid C string, and no other memory is involved.
         let (size, fd) = unsafe {
             let size = c::sysconf(c::_SC_PAGESIZE as i32);
             let fd = cvt(c::memfd_create(c"slots".as_ptr(), 0))?;
@@ -236,7 +237,7 @@ impl Memory {
             (size as usize, fd)
         };
         let map = |address, pages, rights, flags, fd| {
-            // SAFETY: Replaces no mapping but one that was made here.
+            // SAFETY: Replaces no mappings but those made here.
             match unsafe { c::mmap(address, pages * size, rights, flags, fd, 0) } {
                 failed if failed.addr() == usize::MAX => Err(io::Error::last_os_error()),
                 address => Ok(address),
@@ -267,8 +268,8 @@ impl Memory {
 /// Where the caller is.
 enum Place {
     Root,
-    /// In a pid namespace of its own, in which others have put `strangers` that it may not ptrace.
-    /// The pid `outside` means nothing there.
+    /// In a PID namespace of its own, with `strangers` that it may not ptrace. The pid `outside` is
+    /// that of a process in the parent namespace.
     User {
         strangers: Vec<Pid>,
         outside: Pid,
@@ -276,14 +277,14 @@ enum Place {
 }
 
 struct Scene {
-    /// Where the file of each of [`FILES`] is in the order of `KCMP_FILE`.
+    /// The position of each of [`FILES`] in the order of `KCMP_FILE`.
     ranks: Vec<usize>,
-    /// The files of each fd in each interest list, in the order of toff.
+    /// The target files of each fd in each interest list, in the order of toff.
     entries: BTreeMap<(RawFd, RawFd), Vec<RawFd>>,
     /// Those that are [`Process::Known`] come first.
     processes: Vec<(Pid, Process)>,
     known: usize,
-    /// The kind of every other pid.
+    /// The process of every other pid.
     others: Process,
     memory: Memory,
 }
@@ -295,7 +296,7 @@ struct Call {
     kind: u64,
     idx1: u64,
     idx2: u64,
-    /// Where in the page the slot is that `idx2` points at, if it is readable.
+    /// The offset in the page of the slot at `idx2`, or [`None`] if that is a bad address.
     at: Option<usize>,
     slot: Slot,
 }
@@ -335,7 +336,7 @@ fn open_files(rng: &mut Rng) -> io::Result<(Table, BTreeSet<[RawFd; 3]>)> {
     Ok((table, entries))
 }
 
-/// The number of files that are less than that of each of [`FILES`].
+/// For each of [`FILES`], the number of files that are less.
 fn rank_files() -> io::Result<Vec<usize>> {
     let pid = getpid();
     let rank = |fd| {
@@ -410,7 +411,7 @@ impl Scene {
         })
     }
 
-    /// Returns the process of a pid. The kernel uses the low 32 bits only.
+    /// Returns the process of a pid. Like the kernel, uses the low 32 bits only.
     fn process(&self, pid: u64) -> &Process {
         let pid = pid as Pid;
         match self.processes.iter().find(|(p, _)| *p == pid) {
@@ -420,7 +421,7 @@ impl Scene {
         }
     }
 
-    /// The results that a call may have. Nearly always, it is only one.
+    /// The results that a call may have: nearly always only one.
     fn expected(&self, call: &Call) -> Answers {
         let kind = call.kind as u32;
         let any = match kind {
@@ -491,7 +492,7 @@ struct Fuzzer {
 }
 
 impl Fuzzer {
-    /// Sets bits that the kernel does not look at.
+    /// At times, sets bits that the kernel ignores.
     fn with_high_bits(&mut self, low: u32) -> u64 {
         match self.rng.below(8) {
             0 => u64::from(low) | self.rng.word() << 32,
@@ -554,7 +555,7 @@ impl Fuzzer {
         Slot { efd, tfd, toff }
     }
 
-    /// An address of a slot, and where that is in the page. If there is none, a bad address.
+    /// An address of a slot, and its offset in the page; or a bad address, and [`None`].
     fn address(&mut self) -> (u64, Option<usize>) {
         let Memory { size, pages, .. } = self.scene.memory;
         let rng = &mut self.rng;
@@ -563,12 +564,12 @@ impl Fuzzer {
             at &= !3;
         }
         let bad = match rng.below(32) {
-            // Reaches into the page behind, or begins in the page before: with one byte or more.
+            // Reaches into the page behind, or begins in the page before.
             0 => pages[0] + size - 1 - rng.below(SLOT - 1),
             1 => pages[0] - 1 - rng.below(SLOT - 1),
             2 => pages[3] + at,
             3 => rng.below(4096),
-            // The upper half is the kernel's, and neither is what is next to its ends the user's.
+            // The upper half is the kernel's. In the lower half, nothing is mapped this high.
             4 => usize::MAX - rng.below(1 << 40),
             5 => 1 << 63 | rng.word() as usize,
             6 => (1 << 62 | rng.word() as usize) & !(1 << 63),
@@ -582,7 +583,7 @@ impl Fuzzer {
         let (idx1, slot) = (self.fd(), self.slot());
         let idx1 = self.with_high_bits(idx1);
         let (mut idx2, mut at) = self.address();
-        // Other kinds take an fd here, and must not take it for an address.
+        // Other types take an fd here, or ignore it, and must not read a slot.
         if kind as u32 != c::KCMP_EPOLL_TFD && self.rng.below(8) > 0 {
             let fd = self.fd();
             (idx2, at) = (self.with_high_bits(fd), None);
@@ -615,7 +616,7 @@ impl Fuzzer {
     }
 }
 
-/// Fuzzes from where this process is. Its files are closed.
+/// Fuzzes from this process, which is at `place`. Closes its files.
 fn fuzz(place: &Place, calls: u64, seed: u64) -> Result<(), Failure> {
     println!("# {calls} calls with seed {seed}");
     let mut rng = Rng::new(seed);
@@ -680,13 +681,13 @@ fn fuzz_as_user(calls: u64, seed: u64) -> Result<Done, Failure> {
         }
         Err(e) => return Err(e.into()),
     };
-    // Puts the strangers into the pid namespace in which the launcher forks.
+    // Puts the strangers into the PID namespace in which the launcher forks.
     let parent = fork(|| {
         let run = || {
             let namespace = File::open(format!("/proc/{launcher}/ns/pid_for_children"))?;
             // SAFETY: No memory is involved.
             cvt(unsafe { c::setns(namespace.as_raw_fd(), c::CLONE_NEWPID) })?;
-            // The namespace ends when they are reaped: by this process, without its doing.
+            // The namespace only ends when they have been reaped, which the kernel does for us.
             disown_children()?;
             for prepare in strangers {
                 fork(|| stay(&ours, prepare))?;

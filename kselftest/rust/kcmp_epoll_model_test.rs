@@ -2,12 +2,12 @@
 
 //! A model-based test of `KCMP_EPOLL_TFD`.
 //!
-//! A random stream of operations runs in a few worker processes: open, dup2, close, fork, exit,
-//! epoll_ctl, files sent over unix sockets. A model of it is kept in plain collections. After each
-//! operation, all entries of the interest lists that a process has open are looked up, and compared
-//! with the model.
+//! Runs a random stream of operations in a few worker processes: open, dup2, close, fork, exit,
+//! epoll_ctl, files sent over unix sockets. A model tracks them in plain collections. After each
+//! operation, looks up all entries of every interest list that a process has open, and compares the
+//! results with the model.
 //!
-//! A second stream is about interest lists of which many entries share an fd.
+//! A second stream is about an interest list in which many entries share an fd.
 
 use kcmp_epoll::*;
 use std::cmp::Ordering;
@@ -22,13 +22,13 @@ Compare KCMP_EPOLL_TFD with a model, after each of many random operations.
 
 Usage: kcmp_epoll_model_test [--steps N] [--seed N]
 
-  --steps N   operations of each of the two streams (default 20000)
-  --seed N    repeat a run: the seed is printed (default: a new one)
+  --steps N   operations in each of the two streams (default 20000)
+  --seed N    repeat a run with the seed that it printed (default: a new seed)
 
 Prints TAP.
 ";
 
-/// The fds of the workers. Few, so that they are reused all the time.
+/// The fds of the workers: few, so that they are reused all the time.
 const FDS: Range<RawFd> = 100..112;
 /// Where each worker has its end of the socket to the controller, and the mailboxes: pairs of
 /// sockets in which files are in flight.
@@ -121,7 +121,7 @@ fn work() -> io::Result<()> {
 
 /// Forks a worker that has all files of this process but `not`, and `control` as its socket.
 ///
-/// It ends when told to, and when the other end of the socket is closed.
+/// It exits when told to, or when the other end of the socket is closed.
 fn fork_worker(control: RawFd, not: Option<RawFd>) -> io::Result<Pid> {
     let prepare = || {
         not.map_or(Ok(()), close)?;
@@ -143,7 +143,7 @@ type Entry = Listed;
 
 struct Worker {
     pid: Pid,
-    /// Becomes readable when the worker has ended, and its files are closed.
+    /// Becomes readable when the worker has exited, and its files are closed.
     pidfd: RawFd,
     control: RawFd,
     fds: Fds,
@@ -151,7 +151,7 @@ struct Worker {
 
 #[derive(Default)]
 struct Model {
-    /// The number of fds and messages that refer to each file.
+    /// The number of fds and of messages that refer to each file.
     refs: BTreeMap<FileId, usize>,
     /// The interest list of each epoll file.
     lists: BTreeMap<FileId, BTreeSet<Entry>>,
@@ -189,7 +189,7 @@ impl Model {
         file.copied().ok_or(c::EBADF)
     }
 
-    /// Checks as epoll_ctl() does, in its order. Returns the epoll file and the entry.
+    /// Does the checks of epoll_ctl(), in the same order. Returns the epoll file and the entry.
     fn ctl(&self, worker: usize, op: Op) -> Result<(FileId, Entry), i32> {
         let Op(_, tfd, efd, _) = op;
         let (epoll, data) = (self.file(worker, efd)?, self.file(worker, tfd)?);
@@ -199,9 +199,9 @@ impl Model {
         Ok((epoll, Entry { tfd, data }))
     }
 
-    /// Whether the model can tell the outcome of an operation.
+    /// Whether the model can predict the outcome of an operation.
     ///
-    /// Epoll files are nested only once: the rules for deeper nesting are not what is tested here.
+    /// Epoll files are nested only once: this does not test the rules for deeper nesting.
     fn knows(&self, worker: usize, op: Op) -> bool {
         let has_epolls = |list| {
             let entries: &BTreeSet<Entry> = &self.lists[&list];
@@ -226,7 +226,7 @@ impl Model {
         }
     }
 
-    /// Performs an operation. Fork and exit of workers are left to the caller.
+    /// Performs an operation. The caller handles fork and exit of workers.
     fn perform(&mut self, worker: usize, op: Op) -> Result<(), i32> {
         let Op(code, fd, from, _) = op;
         match code {
@@ -313,8 +313,8 @@ fn check(file: FileOf, entry: EntryOf, expected: Option<Ordering>) -> Result<(),
     Ok(())
 }
 
-/// Lists an interest list in the order of fdinfo, which is that of toff. Checks that it is the one
-/// of the model.
+/// Lists the entries of an interest list in the order of fdinfo, which is that of toff. Checks that
+/// they are those of the model.
 fn list_checked(epoll: FileOf, expected: &BTreeSet<Entry>) -> Result<Vec<Entry>, Failure> {
     let listed = list_entries(&format!("/proc/{}/fdinfo/{}", epoll.pid, epoll.fd))?;
     let distinct: BTreeSet<Entry> = listed.iter().copied().collect();
@@ -349,7 +349,7 @@ impl Controller {
         let pid = fork_worker(theirs, Some(ours))?;
         close(theirs)?;
         controller.add_worker(pid, ours, BTreeMap::new())?;
-        // The workers have them; the controller takes no part in what is modelled.
+        // The workers have them; the model does not include the controller.
         for fd in MAILBOXES.concat() {
             close(fd)?;
         }
@@ -388,7 +388,7 @@ impl Controller {
         match code {
             Code::Send | Code::Receive => from = self.rng.below(MAILBOXES.len()) as RawFd,
             Code::Add | Code::Mod | Code::Del if self.rng.below(16) > 0 => {
-                // Of random fds, most are no epoll files.
+                // Most random fds are not epoll files.
                 let epolls = fds.iter().filter(|(_, f)| self.model.lists.contains_key(f));
                 let epolls: Vec<RawFd> = epolls.map(|(&efd, _)| efd).collect();
                 if !epolls.is_empty() {
@@ -401,7 +401,7 @@ impl Controller {
         Op(code, fd, from, data)
     }
 
-    /// Waits until a worker has ended: only then are its files closed.
+    /// Waits until a worker has exited: only then are its files closed.
     fn bury(&mut self, worker: usize) -> Result<(), Failure> {
         let dead = self.model.workers.remove(worker);
         let ended = poll(dead.pidfd, c::POLLIN, 10_000)? != 0;
@@ -504,20 +504,20 @@ const EPOLL: RawFd = 99;
 const SHARED: [RawFd; 2] = [100, 101];
 const SPARE: Range<RawFd> = 200..328;
 
-/// Two callers, each with an fd of its own, ask for the entries of one interest list in ascending
-/// order, while it changes around the entry that they asked for last.
+/// Two callers, each with an fd of its own, look up the entries of one interest list in ascending
+/// order of toff, while it changes around the entry that they looked up last.
 struct Sharing {
     rng: Rng,
-    /// The entries. The data of each is where its file stays open.
+    /// The entries. The data of each is the fd at which its file stays open.
     list: BTreeSet<Entry>,
-    /// The files behind the entries of each fd, in the order of toff.
+    /// The target files of the entries of each fd, in the order of toff.
     files: [Vec<RawFd>; 2],
-    /// The toff that each caller asks for next.
+    /// The toff that each caller looks up next.
     toffs: [usize; 2],
 }
 
 impl Sharing {
-    /// As a process does that receives files: one fd serves all of them.
+    /// Like a process that receives files, uses one fd for all of them.
     fn ctl(&mut self, op: i32, tfd: RawFd, spare: RawFd) -> Result<(), Failure> {
         let data = spare as u64;
         let entry = Entry { tfd, data };
@@ -534,7 +534,7 @@ impl Sharing {
         Ok(())
     }
 
-    /// The file of the entry that a caller has asked for last, or of one next to it.
+    /// The file of the entry that a caller looked up last, or of one next to it.
     fn near_cursor(&mut self) -> Option<RawFd> {
         let caller = self.rng.below(2);
         let at = (self.toffs[caller] + self.rng.below(3)).checked_sub(2)?;
@@ -573,7 +573,7 @@ impl Sharing {
         Ok(())
     }
 
-    /// Looks up an entry of a caller: with its own file, with another one, and with its own again.
+    /// Looks up an entry, and compares it with its own file, another one, and its own again.
     fn check_entry(&mut self, caller: usize, toff: usize) -> Result<(), Failure> {
         let file_of = |fd| FileOf { pid: getpid(), fd };
         let (epoll, tfd) = (file_of(EPOLL), SHARED[caller]);
@@ -587,7 +587,7 @@ impl Sharing {
         Ok(())
     }
 
-    /// Some lookups of both callers, in turn.
+    /// Does some lookups of both callers, in turn.
     fn check_in_turn(&mut self) -> Result<(), Failure> {
         let mut caller = self.rng.below(2);
         for _ in 0..self.rng.below(8) {
@@ -605,7 +605,7 @@ impl Sharing {
         Ok(())
     }
 
-    /// All lookups of both callers, at once.
+    /// Does all lookups of both callers, in parallel.
     fn check_at_once(&mut self) -> Result<(), Failure> {
         let mut check_all = |caller: usize| {
             let mut toffs = 0..=self.files[caller].len();
@@ -647,7 +647,7 @@ fn check_sharing(steps: u64, seed: u64) -> Result<Done, Failure> {
 
 // --- The program ---------------------------------------------------------------------------------
 
-/// Calls `step` so many times. Shows the last operations if it fails.
+/// Calls `step` for each of `steps`. Shows the last operations if it fails.
 fn run(
     steps: u64,
     seed: u64,

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Shared by the tests: system calls, arguments, random choices, results.
+//! What the tests share: system calls, arguments, random choices, results.
 //!
-//! File descriptors are plain integers throughout: the tests are about fds that are reused, closed
-//! elsewhere, and of other processes.
+//! File descriptors are plain integers throughout: the tests reuse fds, close them elsewhere, and
+//! use those of other processes.
 
 use std::cmp::Ordering;
 use std::env;
@@ -63,7 +63,7 @@ pub fn errno(e: &io::Error) -> i32 {
 /// The exit status of a program that has skipped all its tests.
 const KSFT_SKIP: u8 = 4;
 
-/// Runs a program. Its arguments are options with a number each, given here with their defaults.
+/// Runs a program. Each of its options takes a number, and is given here with its default.
 pub fn start<const N: usize>(
     help: &str,
     mut options: [(&str, u64); N],
@@ -93,7 +93,7 @@ pub fn start<const N: usize>(
 /// The outcome of a test that has not failed.
 pub enum Done {
     Passed,
-    /// Why it cannot run here.
+    /// Why the test cannot run here.
     Skipped(String),
 }
 
@@ -127,18 +127,18 @@ pub fn run_tests(tests: &[Test<'_>]) -> ExitCode {
     }
 }
 
-/// Runs no test, and says why.
+/// Skips all tests, and says why.
 pub fn skip_all(why: &str) -> ExitCode {
     println!("TAP version 13\n1..0 # SKIP {why}");
     KSFT_SKIP.into()
 }
 
-/// Runs tests that only root can run: they are skipped for others.
+/// Runs tests that need root. For other users, skips them.
 pub fn as_root(run: impl FnOnce() -> Result<ExitCode, Failure>) -> Result<ExitCode, Failure> {
     // SAFETY: No memory is involved.
     match unsafe { c::geteuid() } {
         0 => run(),
-        _ => Ok(skip_all("has to be started by root")),
+        _ => Ok(skip_all("must be run as root")),
     }
 }
 
@@ -202,7 +202,7 @@ pub fn getpid() -> Pid {
 
 /// Forks a child that runs `body` and exits with its result.
 pub fn fork(body: impl FnOnce() -> i32) -> io::Result<Pid> {
-    // SAFETY: No program here calls this in a process with threads, thus the child may do anything.
+    // SAFETY: No program here forks while it has several threads, thus the child may do anything.
     match cvt(unsafe { c::fork() })? {
         0 => exit_at_once(body()),
         pid => Ok(pid),
@@ -215,7 +215,7 @@ pub fn exit_at_once(status: i32) -> ! {
     unsafe { c::_exit(status) }
 }
 
-/// Waits for a child. Returns its exit status, or 128 and the signal that killed it.
+/// Waits for a child. Returns its exit status, or 128 plus the signal that killed it.
 pub fn wait(pid: Pid) -> io::Result<i32> {
     let mut status = 0;
     // SAFETY: `status` is valid for the duration of the call.
@@ -224,7 +224,7 @@ pub fn wait(pid: Pid) -> io::Result<i32> {
     Ok(status.code().or(status.signal().map(|n| 128 + n)).unwrap())
 }
 
-/// Lets children end without being waited for.
+/// Lets the kernel reap children when they exit.
 pub fn disown_children() -> io::Result<()> {
     let action = c::sigaction {
         sa_flags: c::SA_NOCLDWAIT,
@@ -246,7 +246,7 @@ pub fn end_with_parent() -> io::Result<()> {
     cvt(unsafe { c::prctl(c::PR_SET_PDEATHSIG, c::SIGKILL as u64) }).map(drop)
 }
 
-/// Sleeps until this process is killed, at the latest when its parent ends.
+/// Sleeps until this process is killed, at the latest when its parent exits.
 pub fn sleep_until_killed() -> io::Result<i32> {
     end_with_parent()?;
     loop {
@@ -316,7 +316,7 @@ pub fn place_pair(kind: u32, [one, other]: [RawFd; 2]) -> io::Result<()> {
     place(b, other)
 }
 
-/// A unix socket of which the other end is closed.
+/// A unix socket whose other end is closed.
 pub fn lone_socket() -> io::Result<RawFd> {
     let [ours, theirs] = socketpair(c::SOCK_STREAM)?;
     close(theirs)?;
@@ -404,7 +404,7 @@ pub fn epoll_create() -> io::Result<RawFd> {
     cvt(unsafe { c::epoll_create1(0) })
 }
 
-/// epoll_ctl(2). `data` is shown by fdinfo and epoll_wait(2).
+/// epoll_ctl(2). fdinfo and epoll_wait(2) report `data`.
 pub fn epoll_ctl(efd: RawFd, op: i32, fd: RawFd, events: u32, data: u64) -> io::Result<()> {
     let data = c::epoll_data { u64_: data };
     let mut event = c::epoll_event { events, data };
@@ -419,7 +419,7 @@ pub struct Listed {
     pub data: u64,
 }
 
-/// Lists the entries of an epoll file, in the order of its fdinfo, which `path` names.
+/// Lists the entries of an epoll file, in the order of its fdinfo, the file at `path`.
 pub fn list_entries(path: &str) -> io::Result<Vec<Listed>> {
     // tfd:        5 events:       19 data:                5  pos:0 ino:b sdev:f
     let parse = |line: &str| {
@@ -439,7 +439,7 @@ pub fn list_entries(path: &str) -> io::Result<Vec<Listed>> {
 
 // --- kcmp(2) -------------------------------------------------------------------------------------
 
-/// All that kcmp(2) may return: results, and errors as negative numbers.
+/// All that kcmp(2) may return: results, and negative errnos.
 pub const ANSWERS: [(i32, &str); 10] = [
     (0, "equal"),
     (1, "less"),
@@ -460,8 +460,8 @@ pub struct FileOf {
     pub fd: RawFd,
 }
 
-/// An entry of an interest list, as `struct kcmp_epoll_slot` identifies it: by the fd that it was
-/// added under, and the number of entries of that fd before it.
+/// An entry of an interest list, as `struct kcmp_epoll_slot` identifies it: by the fd under which
+/// it was added, and the number of entries of that fd before it.
 #[derive(Clone, Copy, Debug)]
 pub struct EntryOf {
     pub epoll: FileOf,
@@ -469,8 +469,8 @@ pub struct EntryOf {
     pub toff: u32,
 }
 
-/// kcmp(2) with any arguments, of which all bits are passed. Returns the result or a negative
-/// errno.
+/// kcmp(2) with any arguments, whose bits are all passed to the kernel. Returns the result or a
+/// negative errno.
 pub fn kcmp_raw(pid1: u64, pid2: u64, kind: u64, idx1: u64, idx2: u64) -> i32 {
     // SAFETY: kcmp() writes nothing, and fails if it cannot read what `idx2` points at.
     let ret = unsafe { c::syscall(c::SYS_kcmp.into(), pid1, pid2, kind, idx1, idx2) };
