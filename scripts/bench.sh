@@ -22,8 +22,8 @@ measure_all() {
 		[ "$(jobs -rp | wc -l)" -lt "$(nproc)" ] || wait -n || true
 		# From 64 on, looking up a pid takes 14 more instructions: start above.
 		in_guest "$arch" "$kind" 10800 "$out/$kind.console" sh -c \
-			"echo 300 >/proc/sys/kernel/ns_last_pid; /mnt/kcmp_epoll_bench --max $max || exit 1" \
-			> >(tee -a "$out/$kind.tsv") &
+			"echo 300 >/proc/sys/kernel/ns_last_pid; /mnt/kcmp_epoll_bench --max $max || exit 1" |
+			tee -a "$out/$kind.tsv" &
 		pids+=($!)
 	done
 	for pid in "${pids[@]}"; do

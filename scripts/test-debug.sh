@@ -13,8 +13,7 @@ for part; do
 done
 selected=$(for part; do grep "^$part	" <<<"$plan"; done)
 
-# These kernels are slow.
-STEPS=${STEPS:-5000}
+STEPS=${STEPS:-5000} # these kernels are slow
 export GUEST_CPUS=${GUEST_CPUS:-4} GUEST_MEMORY=${GUEST_MEMORY:-4G} GUEST_SECONDS=${GUEST_SECONDS:-5400}
 lock_cache
 prepare_guests $(cut -f 2 <<<"$selected")

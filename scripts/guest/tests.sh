@@ -97,8 +97,7 @@ program() {
 	run "$1" "$here/$1" "${@:2}"
 }
 
-# kcmp_test writes a file to the current directory.
-cd /tmp || exit 1
+cd /tmp || exit 1 # kcmp_test writes a file here
 for part; do
 	length=${part#*=}
 	case $part in
@@ -108,7 +107,7 @@ for part; do
 	tfd)
 		program kcmp_epoll_tfd_test
 		[[ $expected == [cr]* ]] && order=fd || order=another
-		[ "$expected" = none ] || [ ! -x "$here/kcmp_epoll_tfd_test" ] || run fdinfo one "fdinfo lists entries in $order order" \
+		[[ $expected == none || ! -x $here/kcmp_epoll_tfd_test ]] || run fdinfo one "fdinfo lists entries in $order order" \
 			sh -c "'$here/kcmp_epoll_tfd_test' -r epoll.fdinfo_of_5000 | grep 'in $order order'"
 		;;
 	tfd32) program kcmp_epoll_tfd_test_32 ;;
@@ -130,8 +129,8 @@ for part; do
 		run lsepoll one "lsepoll --demo finds each file" "$here/lsepoll" --demo
 		;;
 	example)
-		[ -x "$here/kcmp_example" ] || [ -z "$if_there" ] || continue
-		run kcmp_example one "the example of the documentation" "$here/kcmp_example"
+		[[ -n $if_there && ! -x $here/kcmp_example ]] ||
+			run kcmp_example one "the example of the documentation" "$here/kcmp_example"
 		;;
 	wakeup) program epoll_wakeup_test ;;
 	criu) run criu one "CRIU has what it needs" sh -c "criu check && criu --version" ;; # else its tests are skipped
