@@ -50,5 +50,5 @@ for number; do
 	[ ! -e "$only_tree/kernel/kcmp_epoll.rs" ] || kinds=(norust rust)
 	[ "$number" -ne "$last" ] || kinds+=(noepoll nokcmp)
 	check_commit "${kinds[@]}"
+	report_tests --brief # of all commits so far
 done
-report_tests --brief
