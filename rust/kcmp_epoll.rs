@@ -69,7 +69,7 @@ fn compare(task1: &Task, task2: &Task, idx1: c_ulong, uslot: UserPtr) -> Result<
     let epoll_file = RemoteFile::fget_task(task2, efd)?;
 
     EventPoll::from_file(&epoll_file)?.with_interest_list(|list| {
-        let target = list.target(tfd as c_int, toff as usize).ok_or(ENOENT)?;
+        let target = list.target(tfd as c_int, toff).ok_or(ENOENT)?;
         Ok(kcmp_ptr(&file, &target))
     })
 }

@@ -175,7 +175,7 @@ impl InterestList<'_> {
     /// Returns the entry that the last lookup found, and its toff, or [`None`] if the tree has
     /// changed since.
     #[inline]
-    fn cursor(&self) -> Option<(&EpItem, usize)> {
+    fn cursor(&self) -> Option<(&EpItem, u32)> {
         let ep = self.ep.0.get();
         // SAFETY: `ep` is valid, and both fields are protected by `ep->mtx`, which is held.
         let (cursor, toff) = unsafe { ((*ep).cursor, (*ep).cursor_toff) };
@@ -198,30 +198,31 @@ impl InterestList<'_> {
     ///
     /// Mirrors `ep_find_tfd()` in `fs/eventpoll.c`.
     #[inline]
-    pub fn target(&mut self, tfd: c_int, toff: usize) -> Option<Target<'_>> {
+    pub fn target(&mut self, tfd: c_int, toff: u32) -> Option<Target<'_>> {
         let tree = self.tree();
-        let (entries, at) = match self.cursor() {
+        let (entries, mut at) = match self.cursor() {
             Some((entry, at)) if entry.tfd() == tfd && at <= toff => {
                 // SAFETY: The cursor is linked in this tree, per type invariants.
                 (unsafe { tree.iter_from(entry) }, at)
             }
             _ => (tree.lower_bound(|entry| entry.tfd() < tfd), 0),
         };
-        // Not `nth()`: it would be a loop, and a copy of its body after it.
-        let (entry, _) = entries
-            .take_while(|entry| entry.tfd() == tfd)
-            .zip(at..)
-            .find(|&(_, at)| at == toff)?;
-
-        let ep = self.ep.0.get();
-        // INVARIANT: `entry` is linked in the tree, and `toff` others of its fd are before it.
-        //
-        // SAFETY: `ep` is valid, and both fields are protected by `ep->mtx`, which is held.
-        unsafe {
-            (*ep).cursor = entry.0.get();
-            (*ep).cursor_toff = toff;
+        for entry in entries.take_while(|entry| entry.tfd() == tfd) {
+            if at == toff {
+                let ep = self.ep.0.get();
+                // INVARIANT: `entry` is linked in the tree, and `toff` others of its fd are before
+                // it.
+                //
+                // SAFETY: `ep` is valid, and both fields are protected by `ep->mtx`, which is held.
+                unsafe {
+                    (*ep).cursor = entry.0.get();
+                    (*ep).cursor_toff = toff;
+                }
+                return Some(Target(entry));
+            }
+            at += 1;
         }
-        Some(Target(entry))
+        None
     }
 }
 
@@ -361,7 +362,7 @@ mod tests {
             }
         }
 
-        fn lookup(&self, tfd: c_int, toff: usize) -> Option<usize> {
+        fn lookup(&self, tfd: c_int, toff: u32) -> Option<usize> {
             self.ep().with_interest_list(|list| {
                 let target = list.target(tfd, toff)?;
                 // SAFETY: Only the address is used. There is no file, and nobody frees the entry.
@@ -370,7 +371,7 @@ mod tests {
         }
 
         /// Does what `lookup()` does by a plain scan.
-        fn scan(&self, tfd: c_int, toff: usize) -> Option<usize> {
+        fn scan(&self, tfd: c_int, toff: u32) -> Option<usize> {
             let files = || {
                 (0..self.items.len())
                     .filter(|&i| self.linked[i].get())
@@ -378,10 +379,10 @@ mod tests {
                     .filter(|key| key.0 == tfd)
                     .map(|key| key.1)
             };
-            files().find(|&file| files().filter(|&other| other < file).count() == toff)
+            files().find(|&file| files().filter(|&other| other < file).count() == toff as usize)
         }
 
-        fn check(&self, tfd: c_int, toff: usize) -> Result {
+        fn check(&self, tfd: c_int, toff: u32) -> Result {
             let (found, expected) = (self.lookup(tfd, toff), self.scan(tfd, toff));
             if found != expected {
                 pr_err!("tfd {tfd} toff {toff} is {found:x?}, not {expected:x?}\n");
@@ -526,7 +527,7 @@ mod tests {
                     0 if fixture.linked[i].get() => fixture.erase(i),
                     0 => fixture.insert(i),
                     _ => fixture
-                        .check(random.below(18) as c_int, random.below(5))
+                        .check(random.below(18) as c_int, random.below(5) as u32)
                         .inspect_err(|_| pr_err!("the seed was {seed}\n"))?,
                 }
             }
