@@ -155,20 +155,17 @@ impl<T, const OFFSET: usize> CRbTree<T, OFFSET> {
         let mut next = NonNull::new(unsafe { (*self.0.get()).rb_node });
         let mut bound = None;
 
-        // Branching takes 5 or 6 instructions per level on x86_64; the conditional move that
-        // compilers make of a single loop takes 7.
-        'search: while let Some(mut node) = next {
+        while let Some(node) = next {
             // SAFETY: `node` was reached from the root, thus it is in this tree.
-            while !before(unsafe { Self::item(node) }) {
-                bound = Some(node);
+            let child = if before(unsafe { Self::item(node) }) {
                 // SAFETY: The nodes of this tree are valid per type invariants.
-                match NonNull::new(unsafe { (*node.as_ptr()).rb_left }) {
-                    Some(left) => node = left,
-                    None => break 'search,
-                }
-            }
-            // SAFETY: As above.
-            next = NonNull::new(unsafe { (*node.as_ptr()).rb_right });
+                unsafe { (*node.as_ptr()).rb_right }
+            } else {
+                bound = Some(node);
+                // SAFETY: As above.
+                unsafe { (*node.as_ptr()).rb_left }
+            };
+            next = NonNull::new(child);
         }
 
         // INVARIANT: `bound` is `None` or was reached from the root of this tree.
