@@ -210,8 +210,8 @@ fn play(comm: &str, parent: Fd, setup: impl FnOnce() -> io::Result<Pid>) -> io::
     cvt(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) })?;
     fs::write("/proc/self/comm", comm)?;
     let told = setup()?;
+    // Stays open: files must not change after the parent was told.
     send_pid(parent, told)?;
-    close(parent)?;
     loop {
         // SAFETY: No handler is installed.
         unsafe { libc::pause() };

@@ -52,7 +52,8 @@ pub fn run_as(mut command: Command) -> Result<Ran, Box<dyn Error>> {
 impl Ran {
     /// The output, if lsepoll has succeeded and printed nothing to stderr.
     pub fn quiet(self) -> Result<String, Box<dyn Error>> {
-        same((self.err.as_str(), self.status), ("", Some(0)))?;
+        same((self.err.as_str(), self.status), ("", Some(0)))
+            .map_err(|e| format!("{e}\n{}", self.out))?;
         Ok(self.out)
     }
 
