@@ -202,9 +202,9 @@ pub const SECTIONS: &[Section] = &[
         text: "Linux 4.13 or newer with CONFIG_KCMP, and /proc. Processes of the same user can be \
                inspected, unless they have changed their uid, gid or capabilities; others require \
                root or CAP_SYS_PTRACE. lsepoll does not stop the processes. When an entry or a \
-               file changes, lsepoll searches again; entries that keep changing are unsettled. A \
-               file that processes pass on faster than lsepoll can search may be reported as \
-               nowhere.",
+               file changes, lsepoll searches again; entries that keep changing are unsettled. \
+               Only if they are stopped is it certain that a file is nowhere: one that processes \
+               pass on without pause may escape every search.",
         terms: &[],
     },
     Section {

@@ -16,6 +16,7 @@ pub mod json;
 pub mod kcmp;
 pub mod man;
 pub mod name;
+pub mod nowhere;
 pub mod order;
 pub mod process;
 pub mod progress;

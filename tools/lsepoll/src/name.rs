@@ -109,6 +109,17 @@ impl Kinds {
         [self.sockets, self.pipes].contains(&Some(entry.device))
     }
 
+    /// Whether a link with this target may be that of the target file.
+    pub fn may_be_target(&self, link: &str, entry: &Entry) -> bool {
+        if self.is_inode_in_link(entry) {
+            inode_in_link(link) == Some(entry.inode)
+        } else if (entry.device, entry.inode) == self.anonymous {
+            link.starts_with("anon_inode:")
+        } else {
+            inode_in_link(link).is_none()
+        }
+    }
+
     /// The name of a target file that was not found.
     pub fn name_of_target(&self, entry: &Entry) -> String {
         let (device, inode) = (entry.device, entry.inode);
@@ -146,5 +157,27 @@ mod tests {
         assert_eq!(socket_inode("/tmp/socket:[12]"), None);
         assert_eq!(socket_inode("socket:[]"), None);
         assert_eq!(device_numbers(8 << 20 | 1), "8:1");
+    }
+    #[test]
+    fn links_that_may_be_the_target() {
+        let kinds = Kinds {
+            sockets: Some(8),
+            pipes: None,
+            anonymous: (15, 17),
+        };
+        let entry = |device, inode| Entry {
+            tfd: 0,
+            toff: 0,
+            events: 0,
+            data: 0,
+            inode,
+            device,
+        };
+        let links = ["socket:[7]", "socket:[8]", "anon_inode:[eventfd]", "/a"];
+        let may_be = |entry: Entry| links.map(|link| kinds.may_be_target(link, &entry));
+        assert_eq!(may_be(entry(8, 7)), [true, false, false, false]);
+        assert_eq!(may_be(entry(15, 17)), [false, false, true, false]);
+        // A pidfd has an inode of its own.
+        assert_eq!(may_be(entry(16, 7)), [false, false, true, true]);
     }
 }

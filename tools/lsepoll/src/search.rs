@@ -11,6 +11,7 @@ use crate::error::Error;
 use crate::fdinfo::EPOLL_LINK;
 use crate::kcmp;
 use crate::name::{self, Kinds};
+use crate::nowhere;
 use crate::order;
 use crate::process::{self, Fd, Listing, Pid, Place};
 use crate::progress::Progress;
@@ -80,6 +81,7 @@ pub fn search(selection: &Selection, progress: &mut Progress) -> Result<Report, 
         }
         listing = process::list(own, progress)?;
     }
+    nowhere::confirm(&mut watches, &listing, &kinds, progress)?;
 
     let mut epolls = Vec::new();
     for watch in watches {

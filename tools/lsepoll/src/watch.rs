@@ -381,6 +381,17 @@ impl Watch {
         }
     }
 
+    /// The entries that seem to be nowhere.
+    pub fn nowhere(&self) -> impl Iterator<Item = &Entry> {
+        let rows = self.rows.values().filter(|row| row.state == State::Nowhere);
+        rows.map(|row| &row.entry)
+    }
+
+    /// Forgets the result for an entry.
+    pub fn unsettle(&mut self, entry: &Entry) {
+        self.rows.remove(&entry.key());
+    }
+
     pub fn finish(mut self) -> Result<Epoll, Error> {
         self.drop_other_holders()?;
         let mut rows = Vec::new();
