@@ -18,6 +18,7 @@ use crate::progress::Progress;
 use crate::report::{Epoll, Report, Searched};
 use crate::sockets::Sockets;
 use crate::watch::{QUIET_ROUNDS, Watch};
+use std::collections::HashSet;
 
 /// The maximum number of rounds. Entries that are not settled by then are unsettled.
 const ROUNDS: u32 = 20;
@@ -50,6 +51,8 @@ pub fn search(selection: &Selection, progress: &mut Progress) -> Result<Report, 
     let mut selection = selection.clone();
     let mut errors = Vec::new();
     let is_narrowed = !selection.pids.is_empty();
+    let mut given = HashSet::new();
+    selection.pids.retain(|pid| given.insert(*pid));
     selection.pids = (selection.pids.into_iter())
         .filter_map(|pid| process::process_of(pid).map_err(|e| errors.push(e)).ok())
         .collect();
