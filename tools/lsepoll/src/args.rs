@@ -203,8 +203,8 @@ pub const SECTIONS: &[Section] = &[
                inspected, unless they have changed their uid, gid or capabilities; others require \
                root or CAP_SYS_PTRACE. lsepoll does not stop the processes. When an entry or a \
                file changes, lsepoll searches again; entries that keep changing are unsettled. \
-               Only if they are stopped is it certain that a file is nowhere: one that processes \
-               pass on without pause may escape every search.",
+               A file that running processes keep passing on may be reported as nowhere; stop them \
+               to rule this out.",
         terms: &[],
     },
     Section {

@@ -109,7 +109,7 @@ impl Kinds {
         [self.sockets, self.pipes].contains(&Some(entry.device))
     }
 
-    /// Whether a link with this target may be that of the target file.
+    /// Whether a file with this link may be the target file.
     pub fn may_be_target(&self, link: &str, entry: &Entry) -> bool {
         if self.is_inode_in_link(entry) {
             inode_in_link(link) == Some(entry.inode)

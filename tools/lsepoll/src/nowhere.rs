@@ -7,96 +7,139 @@
 
 use crate::error::Error;
 use crate::fdinfo::Entry;
-use crate::name::Kinds;
+use crate::name::{self, Kinds};
 use crate::order::Answer;
-use crate::process::{self, Fd, Listing, Pid, Place};
+use crate::process::{self, Fd, Pid, Place, Table};
 use crate::progress::Progress;
 use crate::watch::Watch;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-/// How often all fd tables are listed.
+/// How often all files are listed.
 const LISTINGS: usize = 20;
 
-/// How long an fd table is listed again and again in which files move.
-const PATIENCE: Duration = Duration::from_millis(10);
+/// How long to keep listing an fd table in which files move, and when to stop doing so.
+const STAY: Duration = Duration::from_millis(10);
+const ALL_STAYS: Duration = Duration::from_secs(2);
 
-/// Lists all fd tables several times, and compares files that were not listed before at once with the
-/// target files of entries that seem to be nowhere. Entries whose target files are found are moving,
-/// and thus unsettled.
+/// The maximum number of comparisons.
+const PATIENCE: u32 = 100_000;
+
+/// Lists all files several times, and compares those that were not at the same place before with
+/// the target files of entries that seem to be nowhere: at once, before they can move on. Entries
+/// whose target files are found are moving, and thus unsettled.
 pub fn confirm(
     watches: &mut [Watch],
-    listing: &Listing,
+    own: Pid,
     kinds: &Kinds,
     progress: &mut Progress,
 ) -> Result<(), Error> {
-    let entries = (watches.iter().enumerate())
-        .flat_map(|(index, watch)| watch.nowhere().map(move |entry| (index, entry.clone())));
-    let mut nowhere: Vec<(usize, Entry)> = entries.collect();
-    if nowhere.is_empty() {
-        return Ok(());
-    }
-    let is_there = |(place, link): &&(Place, String)| place.link().as_ref() == Some(link);
-    let known: HashSet<(Pid, Fd, &str)> = (listing.files.iter().filter(is_there))
-        .map(|(place, link)| (place.table.tid, place.fd, link.as_str()))
-        .collect();
-    let mut tables: Vec<_> = listing
-        .files
-        .iter()
-        .map(|(place, _)| &place.table)
-        .collect();
-    tables.dedup_by_key(|table| table.tid);
-
-    progress.begin("listing files again", LISTINGS * tables.len());
-    for table in tables.repeat(LISTINGS) {
-        progress.step();
-        let started = Instant::now();
-        let mut is_moving = false;
-        while !nowhere.is_empty() {
-            // The process may have ended.
-            let (mut files, is_restless) = process::list_table(table).unwrap_or_default();
-            files.retain(|(place, link)| !known.contains(&(table.tid, place.fd, link)));
-            for (place, link) in &files {
-                for (index, entry) in std::mem::take(&mut nowhere) {
-                    let watch = &mut watches[index];
-                    if is_target(watch, place, link, &entry, kinds)? {
-                        watch.unsettle(&entry);
-                    } else {
-                        nowhere.push((index, entry));
-                    }
+    let mut suspects = Suspects::new(watches, kinds);
+    let begun = Instant::now();
+    for _ in 0..LISTINGS {
+        if suspects.is_done() {
+            break;
+        }
+        let tables = process::tables(own)?;
+        progress.begin("listing files again", tables.len());
+        for table in tables {
+            progress.step();
+            let arrived = Instant::now();
+            while suspects.look_at(&table)? {
+                let is_late = arrived.elapsed() > STAY || begun.elapsed() > ALL_STAYS;
+                if is_late || suspects.is_done() {
+                    break;
                 }
-            }
-            is_moving |= is_restless || !files.is_empty();
-            if !is_moving || started.elapsed() > PATIENCE {
-                break;
             }
         }
     }
     Ok(())
 }
 
-/// Whether a listed file is the target of an entry. If it is gone, its inode decides, if known.
-fn is_target(
-    watch: &Watch,
-    place: &Place,
-    link: &str,
-    entry: &Entry,
-    kinds: &Kinds,
-) -> Result<bool, Error> {
-    Ok(kinds.may_be_target(link, entry)
-        && match watch.compare(place, entry)? {
-            Answer::Equal => true,
-            answer => answer.is_gone() && kinds.is_inode_in_link(entry),
-        })
+/// Entries that seem to be nowhere.
+struct Suspects<'a> {
+    watches: &'a mut [Watch],
+    kinds: &'a Kinds,
+    /// By the inode in the link of the target file, if there is one.
+    entries: HashMap<Option<u64>, Vec<(usize, Entry)>>,
+    /// The files that may be targets and were listed last, by fd table.
+    known: HashMap<Pid, HashSet<(Fd, String)>>,
+    /// The number of comparisons that are left.
+    patience: u32,
+}
+
+impl Suspects<'_> {
+    fn new<'a>(watches: &'a mut [Watch], kinds: &'a Kinds) -> Suspects<'a> {
+        let mut entries: HashMap<_, Vec<_>> = HashMap::new();
+        for (index, watch) in watches.iter().enumerate() {
+            for entry in watch.nowhere() {
+                let inode = kinds.is_inode_in_link(entry).then_some(entry.inode);
+                let group = entries.entry(inode).or_default();
+                group.push((index, entry.clone()));
+            }
+        }
+        Suspects {
+            watches,
+            kinds,
+            entries,
+            known: HashMap::new(),
+            patience: PATIENCE,
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        self.entries.is_empty() || self.patience == 0
+    }
+
+    /// Lists the files of an fd table. Returns whether they have changed since the last time.
+    fn look_at(&mut self, table: &Rc<Table>) -> Result<bool, Error> {
+        // The process may have ended.
+        let (files, is_restless) = process::list_table(table).unwrap_or_default();
+        let known = self.known.remove(&table.tid);
+        let mut listed = HashSet::new();
+        for (place, link) in files {
+            let inode = name::inode_in_link(&link);
+            if !self.entries.contains_key(&inode) {
+                continue;
+            }
+            let file = (place.fd, link);
+            if known.as_ref().is_none_or(|known| !known.contains(&file)) {
+                self.compare(&place, &file.1, inode)?;
+            }
+            listed.insert(file);
+        }
+        let is_changed = is_restless || known.is_some_and(|known| known != listed);
+        self.known.insert(table.tid, listed);
+        Ok(is_changed)
+    }
+
+    /// Unsettles the entries whose target file is at `place`.
+    fn compare(&mut self, place: &Place, link: &str, inode: Option<u64>) -> Result<(), Error> {
+        for (index, entry) in self.entries.remove(&inode).unwrap_or_default() {
+            let watch = &mut self.watches[index];
+            // A socket has one file: the inode decides.
+            let mut is_target = self.kinds.may_be_target(link, &entry);
+            if is_target && !self.kinds.is_socket(&entry) {
+                self.patience = self.patience.saturating_sub(1);
+                is_target = self.patience > 0 && watch.compare(place, &entry)? == Answer::Equal;
+            }
+            if is_target {
+                watch.unsettle(&entry);
+            } else {
+                let group = self.entries.entry(inode).or_default();
+                group.push((index, entry));
+            }
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::process::Table;
     use crate::scene;
     use crate::watch::QUIET_ROUNDS;
-    use std::rc::Rc;
     use std::slice;
 
     #[test]
@@ -128,23 +171,12 @@ mod tests {
             let miss = watch.look_at(lost, Vec::new()).unwrap().unwrap();
             watch.miss(miss, true);
         }
-        let listing = Listing {
-            files: process::list_table(&table).unwrap().0,
-            ..Listing::default()
-        };
-        let mut count_confirmed = || {
-            confirm(
-                slice::from_mut(&mut watch),
-                &listing,
-                &kinds,
-                &mut Progress::new(),
-            )
-            .unwrap();
-            watch.nowhere().count()
-        };
-        assert_eq!(count_confirmed(), 1);
+        let mut suspects = Suspects::new(slice::from_mut(&mut watch), &kinds);
+        suspects.look_at(&table).unwrap();
+        assert_eq!(suspects.entries.len(), 1);
         scene::receive_file(theirs).unwrap();
-        assert_eq!(count_confirmed(), 0);
+        assert!(suspects.look_at(&table).unwrap());
+        assert!(suspects.entries.is_empty());
         assert_eq!(watch.unsettled().len(), 1);
     }
 }

@@ -179,9 +179,39 @@ fn is_not_permitted(error: &io::Error) -> bool {
 
 /// Appends the files of a process. Returns false for a kernel thread, which has none.
 fn list_process(pid: Pid, listing: &mut Listing) -> io::Result<bool> {
+    let tables = tables_of(pid)?;
+    for table in &tables {
+        match list_table(table) {
+            Ok((files, is_restless)) => {
+                listing.files.extend(files);
+                if is_restless {
+                    listing.restless.insert(table.tid);
+                }
+            }
+            Err(e) if is_not_permitted(&e) => return Err(e),
+            // A thread has ended; the others may still have files.
+            Err(_) => {}
+        }
+    }
+    Ok(!tables.is_empty())
+}
+
+/// The fd tables of all processes but `own`.
+pub fn tables(own: Pid) -> Result<Vec<Rc<Table>>, Error> {
+    let pids = numbers("/proc").map_err(|e| Error::Io("/proc", e))?;
+    let others = pids.into_iter().filter(|pid| *pid != own);
+    // A process may have ended meanwhile.
+    Ok(others
+        .filter_map(|pid| tables_of(pid).ok())
+        .flatten()
+        .collect())
+}
+
+/// The fd tables of a process. A kernel thread has none.
+fn tables_of(pid: Pid) -> io::Result<Vec<Rc<Table>>> {
     let stat = stat(pid)?;
     if stat.kernel_thread {
-        return Ok(false);
+        return Ok(Vec::new());
     }
     let mut tids = vec![pid];
     if stat.threads > 1 {
@@ -193,26 +223,15 @@ fn list_process(pid: Pid, listing: &mut Listing) -> io::Result<bool> {
             }
         }
     }
-    for tid in tids {
-        let table = Rc::new(Table {
+    let table = |tid| {
+        Rc::new(Table {
             pid,
             tid,
             comm: stat.comm.clone(),
             started: stat.started,
-        });
-        match list_table(&table) {
-            Ok((files, is_restless)) => {
-                listing.files.extend(files);
-                if is_restless {
-                    listing.restless.insert(tid);
-                }
-            }
-            Err(e) if is_not_permitted(&e) => return Err(e),
-            // A thread has ended; the others may still have files.
-            Err(_) => {}
-        }
-    }
-    Ok(true)
+        })
+    };
+    Ok(tids.into_iter().map(table).collect())
 }
 
 /// The files of an fd table, each with its [`Place::link`], and whether any was closed meanwhile.

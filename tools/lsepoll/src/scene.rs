@@ -210,7 +210,7 @@ fn play(comm: &str, parent: Fd, setup: impl FnOnce() -> io::Result<Pid>) -> io::
     cvt(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) })?;
     fs::write("/proc/self/comm", comm)?;
     let told = setup()?;
-    // Stays open: files must not change after the parent was told.
+    // `parent` stays open: files must not change after it was told.
     send_pid(parent, told)?;
     loop {
         // SAFETY: No handler is installed.

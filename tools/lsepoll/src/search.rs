@@ -51,11 +51,11 @@ pub fn search(selection: &Selection, progress: &mut Progress) -> Result<Report, 
     let mut selection = selection.clone();
     let mut errors = Vec::new();
     let is_narrowed = !selection.pids.is_empty();
-    let mut given = HashSet::new();
-    selection.pids.retain(|pid| given.insert(*pid));
-    selection.pids = (selection.pids.into_iter())
+    selection.pids = (unique(selection.pids).into_iter())
         .filter_map(|pid| process::process_of(pid).map_err(|e| errors.push(e)).ok())
         .collect();
+    // Threads of one process may have been given.
+    selection.pids = unique(selection.pids);
     if is_narrowed && selection.pids.is_empty() {
         return Ok(Report {
             errors,
@@ -84,7 +84,8 @@ pub fn search(selection: &Selection, progress: &mut Progress) -> Result<Report, 
         }
         listing = process::list(own, progress)?;
     }
-    nowhere::confirm(&mut watches, &listing, &kinds, progress)?;
+    nowhere::confirm(&mut watches, own, &kinds, progress)?;
+    update(&mut watches, Watch::update)?;
 
     let mut epolls = Vec::new();
     for watch in watches {
@@ -102,6 +103,12 @@ pub fn search(selection: &Selection, progress: &mut Progress) -> Result<Report, 
         },
         errors,
     })
+}
+
+fn unique(mut pids: Vec<Pid>) -> Vec<Pid> {
+    let mut seen = HashSet::new();
+    pids.retain(|pid| seen.insert(*pid));
+    pids
 }
 
 /// Lists all files, and the places of each epoll file among them.
