@@ -240,17 +240,10 @@ mod tests {
     use super::*;
     use crate::process::Table;
     use crate::scene;
-    use std::rc::Rc;
 
     /// Files of this process, and as many entries of which they may be the targets.
     fn files(count: usize) -> (Listing, Vec<Entry>) {
-        let pid = std::process::id() as i32;
-        let table = Rc::new(Table {
-            pid,
-            tid: pid,
-            comm: String::new(),
-            started: 0,
-        });
+        let table = Table::own();
         let mut listing = Listing::default();
         for _ in 0..count {
             let place = Place {

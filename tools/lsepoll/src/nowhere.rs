@@ -144,13 +144,7 @@ mod tests {
 
     #[test]
     fn finds_a_file_that_appears() {
-        let pid = std::process::id() as Pid;
-        let table = Rc::new(Table {
-            pid,
-            tid: pid,
-            comm: String::new(),
-            started: 0,
-        });
+        let table = Table::own();
         let fd = scene::epoll_create().unwrap();
         let target = scene::eventfd().unwrap();
         scene::add(fd, target, 0).unwrap();

@@ -25,6 +25,20 @@ pub struct Table {
     pub started: u64,
 }
 
+#[cfg(test)]
+impl Table {
+    /// The table of this process.
+    pub fn own() -> Rc<Table> {
+        let pid = std::process::id() as Pid;
+        Rc::new(Table {
+            pid,
+            tid: pid,
+            comm: String::new(),
+            started: 0,
+        })
+    }
+}
+
 /// A place where a file is open.
 #[derive(Clone, Debug)]
 pub struct Place {
