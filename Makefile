@@ -14,7 +14,7 @@ GUESTS := um:kunit x86_64:rust x86_64:c x86_64:base arm64:rust
 
 .PHONY: help
 help:
-	@echo 'KCMP_EPOLL_TFD of kcmp(2), exact and fast: three patch series for Linux'
+	@echo 'KCMP_EPOLL_TFD of kcmp(2), exact and fast: patch series for Linux'
 	@echo
 	@echo '  make run           build a kernel with the series, boot it in a guest, and'
 	@echo '                     see which files an epoll instance really watches'
@@ -22,6 +22,9 @@ help:
 	@echo '  make check         checkpatch, clippy, sparse, spelling and other checks'
 	@echo '  make series        write the series as mails to build/series/'
 	@echo '  make shell         a shell in a guest with the series'
+	@echo
+	@echo '  make tree          make the kernel trees to work in, and print their path'
+	@echo '  make save          write the commits in these trees back to series/'
 	@echo
 	@echo '  make kunit         the KUnit tests, on um, x86_64 and arm64'
 	@echo '  make test-debug    the long tests: KASAN, KCSAN, races, faults, CRIU'
@@ -44,18 +47,18 @@ help-all: help
 	@echo '  ARCH=arm64         for setup, run, shell and bench (default: x86_64)'
 	@echo '  KIND=...           for shell: one of configs/kinds (default: rust)'
 	@echo '  GUESTS=...         for test: one or more of ARCH:KIND, KIND being base, kcmp,'
-	@echo '                     c, rust, another in configs/kinds, or kunit (default:'
+	@echo '                     epoll, c, rust, another in configs/kinds, or kunit (default:'
 	@echo '                     $(GUESTS))'
 	@echo '  TESTS=...          for test: see scripts/guest/tests.sh (default: all)'
 	@echo '  STEPS=N            for test, test-debug: the steps of the model-based test'
 	@echo '  SEED=N             for all tests: the seed that a run printed, to repeat it'
 	@echo '  PARTS=...          for test-debug: one or more of suite, churn, race, fuzz,'
 	@echo '                     replay, faults, criu, others, kunit (default: all)'
-	@echo '  BUGS=...           for test-bugs: see kselftest/bugs/ (default: all)'
+	@echo '  BUGS=...           for test-bugs: see tests/bugs/ (default: all)'
 	@echo '  COMMITS=...        for bisect-check: commits, counted from 1 (default: all)'
 	@echo '  MAX=N              for bench: the largest number of entries (default: 1000000)'
 
-.PHONY: setup run shell test kunit test-debug test-bugs bisect-check bench check series
+.PHONY: setup run shell test kunit test-debug test-bugs bisect-check bench check series tree save
 setup run bench:
 	@scripts/$@.sh $(ARCH)
 
@@ -74,7 +77,7 @@ test-bugs:
 bisect-check:
 	@scripts/$@.sh $(COMMITS)
 
-check series:
+check series tree save:
 	@scripts/$@.sh
 
 kunit:

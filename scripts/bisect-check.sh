@@ -9,7 +9,7 @@
 
 archs=(x86_64 arm64)
 # Short: each runs dozens of times.
-parts="if-there kcmp tfd model=1000 fuzz=20000 replay=2000 faults lsepoll example"
+parts="if-there kcmp tfd cases model=1000 fuzz=20000 replay=2000 faults lsepoll example"
 
 # check_commit KIND...: build the commit that is checked out, and test it. A kernel whose
 # build warns is removed, so that the next run warns again.

@@ -18,13 +18,13 @@ fi
 install_python "$cache/check-python" ply==3.11 GitPython==3.2.1 codespell==2.4.3 \
 	sphinx==9.0.4 alabaster==1.0.0 pyyaml==6.0.3
 PATH=$cache/check-python/bin:$PATH
-make_series_trees
+update_trees
 
 step check-patches "checkpatch.pl --strict on each commit" check_patches
-step check-sizes "the sizes of the series" check_sizes
 step check-licenses "spdxcheck.py" check_licenses
 step check-spelling "codespell" check_spelling
 step check-shell "shellcheck" check_shell
+step check-save "make tree and make save lose nothing" "$top/tests/save.sh" "$base_tree"
 step check-rustfmt "rustfmt" check_rustfmt
 step check-tools "clippy on the tools" check_tools
 step check-selftests "clippy and more warnings on the selftests" check_selftests

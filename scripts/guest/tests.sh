@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0
 # tests.sh IMPLEMENTATION SEED PART...: run tests, in the guest, from the directory of
 # this script, and print TAP. A PART is the name of a test, or NAME=LENGTH: see the
-# end of this script. IMPLEMENTATION is the expected lookup: base, kcmp, c, rust or
-# none. After the part "if-there", programs that do not exist are left out.
+# end of this script. IMPLEMENTATION is the expected lookup: base, kcmp, epoll, c,
+# rust or none. After the part "if-there", programs that do not exist are left out.
 
 here=$(cd "$(dirname "$0")" && pwd)
 expected=$1 seed=$2 if_there=
@@ -19,7 +19,8 @@ lookup() {
 		case $(uname -r) in
 		*-base) grep -w get_file_raw_ptr /proc/kallsyms >/dev/null && echo base ;;
 		*-1-kcmp) echo kcmp ;;
-		*-2-eventpoll | *-3-rust) echo c ;;
+		*-2-eventpoll) echo epoll ;;
+		*-3-criu | *-4-rust) echo c ;;
 		esac
 	fi
 }
@@ -105,12 +106,19 @@ for part; do
 	implementation) run implementation one "the lookup is that of '$expected'" implementation ;;
 	kcmp) program kcmp_test ;;
 	tfd)
-		program kcmp_epoll_tfd_test
-		[[ $expected == [cr]* ]] && order=fd || order=another
-		[[ $expected == none || ! -x $here/kcmp_epoll_tfd_test ]] || run fdinfo one "fdinfo lists entries in $order order" \
-			sh -c "'$here/kcmp_epoll_tfd_test' -r epoll.fdinfo_of_5000 | grep 'in $order order'"
+		# The unpatched kernel must report false positives of both types.
+		case $expected in
+		base) run kcmp_epoll_tfd_test one "only the races, and fd order, fail without the series" fails_as_base ;;
+		*) program kcmp_epoll_tfd_test ;;
+		esac
 		;;
-	tfd32) program kcmp_epoll_tfd_test_32 ;;
+	cases)
+		program kcmp_epoll_cases_test
+		[[ $expected == [ecr]* ]] && order=fd || order=another
+		[[ $expected == none ]] || run fdinfo one "fdinfo lists entries in $order order" \
+			sh -c "'$here/kcmp_epoll_cases_test' -r epoll.fdinfo_of_5000 | grep 'in $order order'"
+		;;
+	cases32) program kcmp_epoll_cases_test_32 ;;
 	race=*)
 		export KCMP_RACE_CALLS="$length" KCMP_RACE_SECONDS=900
 		if [ "$expected" = base ]; then

@@ -92,6 +92,6 @@ lock_cache() {
 	flock 9
 }
 
-for file in packages toolchain kinds commits trees setup kernel guest programs rust-sysroot kunit tests; do
+for file in packages toolchain kinds series trees setup kernel guest programs rust-sysroot kunit tests; do
 	. "$lib/$file.sh"
 done

@@ -2,18 +2,20 @@
 # The kernel trees, and the kinds of kernels that are built from them.
 
 base_version=7.3
-# Each is a folder in series/, and a branch in the git repository of the base tree.
-all_series=(1-kcmp 2-eventpoll 3-rust)
+# Each is a folder in series/, and a branch and a tree, on top of the one before it.
+kernel_series=(1-kcmp 2-eventpoll 3-criu 4-rust)
+all_series=("${kernel_series[@]}" man-pages)
 
 # LINUX names the user's own tree; without it the base is Debian's.
-trees=$cache/trees/debian-$base_version
+trees=$cache/linux/debian-$base_version
 if [ -n "${LINUX:-}" ]; then
 	[ -d "$LINUX" ] || die "LINUX=$LINUX is not a directory"
 	LINUX=$(cd "$LINUX" && pwd)
-	trees=$cache/trees/$(basename "$LINUX")-$(printf %s "$LINUX" | sha256sum | cut -c 1-12)
+	trees=$cache/linux/$(basename "$LINUX")-$(printf %s "$LINUX" | sha256sum | cut -c 1-12)
 fi
 base_tree=$trees/base
-last_tree=$trees/${all_series[-1]}
+last_tree=$trees/${kernel_series[-1]}
+man_page=$cache/man-pages
 only_tree= # if set, all kinds are built from this tree
 
 # tree_of KIND: print the tree that a kind of kernel is built from.
@@ -35,13 +37,14 @@ kernel_image() {
 	esac
 }
 
-# series_of TREE: print the series that the commit checked out in the tree belongs to, or "base".
+# series_of TREE: print the series that the tree is of, or "base".
 series_of() {
 	local name
-	for name in "${all_series[@]}"; do
-		! git -C "$1" merge-base --is-ancestor HEAD "refs/heads/$name" || break
+	for name in base "${kernel_series[@]}"; do
+		[ "$1" != "$trees/$name" ] || break
+		[ -n "$only_tree" ] || continue
+		! git -C "$1" merge-base --is-ancestor HEAD "$(git -C "$trees/$name" rev-parse HEAD)" || break
 	done
-	[ "$(git -C "$1" rev-parse HEAD)" != "$(git -C "$base_tree" rev-parse HEAD)" ] || name=base
 	echo "$name"
 }
 
@@ -51,19 +54,20 @@ implementation_of() {
 	noepoll-* | nokcmp-*) echo none ;;
 	*-base) echo base ;;
 	*-1-kcmp) echo kcmp ;;
-	norust-* | rust-off-* | *-2-eventpoll) echo c ;;
+	*-2-eventpoll) echo epoll ;;
+	norust-* | rust-off-* | *-3-criu) echo c ;;
 	*) echo rust ;;
 	esac
 }
 
-# Print the commits of all series, oldest first.
+# Print the commits of the kernel's series, oldest first.
 series_commits() {
-	git -C "$base_tree" rev-list --reverse "HEAD..${all_series[-1]}"
+	git -C "$last_tree" rev-list --reverse "$(base_commit)..HEAD"
 }
 
-# series_files [OPTION...] [-- PATTERN...]: print the files that the series add or change.
+# series_files [OPTION...] [-- PATTERN...]: print the files that these series add or change.
 series_files() {
-	git -C "$base_tree" diff --name-only "HEAD..${all_series[-1]}" "$@"
+	git -C "$last_tree" diff --name-only "$(base_commit)" "$@"
 }
 
 # our_findings FILE: print a compiler's findings about files of the series; fail if there are any.

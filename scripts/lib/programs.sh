@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # Builds the programs that run in guests, statically linked, in build/guest/ARCH/: the kselftests
-# of the series, two of the base, and the tools of this repository. Copies scripts/guest/, too.
+# of the series, two of the base, and the tests and tools of this repository. Copies scripts/guest/,
+# too.
 
 # build_programs ARCH: build all of them for an architecture.
 build_programs() {
@@ -15,10 +16,12 @@ build_programs() {
 	step "programs-$arch" "building the $arch programs" make_programs
 }
 
-# kselftests TREE DIR OUTPUT [ARGUMENT...]: run make in tools/testing/selftests/DIR of a tree.
+# kselftests TREE DIR OUTPUT [ARGUMENT...]: run make in tools/testing/selftests/DIR of a tree, or
+# in DIR here, with the tree's lib.mk.
 kselftests() {
+	local selftests=$1/tools/testing/selftests
 	mkdir -p "$3"
-	make -C "$1/tools/testing/selftests/$2" --no-print-directory OUTPUT="$3" ARCH="$arch" LLVM="$llvm" \
+	make -C "$(cd "$selftests" && cd "$2" && pwd)" KSELFTEST="$selftests" --no-print-directory OUTPUT="$3" ARCH="$arch" LLVM="$llvm" \
 		KHDR_INCLUDES="$headers" USERLDFLAGS=-static BINDGEN="$bindgen" "${@:4}"
 }
 
@@ -26,9 +29,10 @@ make_programs() {
 	local tree=${only_tree:-$last_tree} guest=$build/guest/$arch variable=CARGO_TARGET_${target^^}_LINKER
 	local headers="-isystem $output/headers/usr/include" program name
 	# The last run may have built another commit.
-	rm -rf "$output/kcmp" "$output/base" "$guest"
+	rm -rf "$output"/{kcmp,base,c,32} "$guest"
 	kernel_make "$tree" "$arch" "$output/headers" headers
 	kselftests "$tree" kcmp "$output/kcmp" RUSTFLAGS="--sysroot=$sysroot"
+	kselftests "$base_tree" "$top/tests/c" "$output/c"
 	kselftests "$base_tree" kcmp "$output/base" "$output/base/kcmp_test"
 	kselftests "$base_tree" filesystems/epoll "$output/base" USERCFLAGS="-include $lib/longer-timeout.h"
 	mkdir -p "$guest"
@@ -40,11 +44,11 @@ make_programs() {
 			name=${program##*/}
 			cp "$program" "$guest/${name%-????????????????}"
 		done
-	find "$output/kcmp" -maxdepth 1 -type f -executable -exec cp -t "$guest" {} +
+	find "$output"/{kcmp,c} -maxdepth 1 -type f -executable -exec cp -t "$guest" {} +
 	cp "$output"/base/{kcmp_test,epoll_wakeup_test} "$top"/scripts/guest/* "$guest"
-	if [ "$arch" = x86_64 ] && [ -e "$guest/kcmp_epoll_tfd_test" ]; then
-		kselftests "$tree" kcmp "$output/32" "$output/32/kcmp_epoll_tfd_test" USERCFLAGS=-m32
-		cp "$output/32/kcmp_epoll_tfd_test" "$guest/kcmp_epoll_tfd_test_32"
+	if [ "$arch" = x86_64 ]; then
+		kselftests "$base_tree" "$top/tests/c" "$output/32" "$output/32/kcmp_epoll_cases_test" USERCFLAGS=-m32
+		cp "$output/32/kcmp_epoll_cases_test" "$guest/kcmp_epoll_cases_test_32"
 	fi
 }
 

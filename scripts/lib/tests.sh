@@ -10,8 +10,8 @@ label=
 
 # tests_of ARCH KIND: print all tests. STEPS is the length of the model-based one.
 tests_of() {
-	echo "kcmp tfd race=20000 model=${STEPS:-20000} fuzz=200000 replay=50000 faults lsepoll example"
-	[ "$1" != x86_64 ] || echo tfd32
+	echo "kcmp tfd cases race=20000 model=${STEPS:-20000} fuzz=200000 replay=50000 faults lsepoll example"
+	[ "$1" != x86_64 ] || echo cases32
 	[ "$2" = base ] || echo wakeup
 }
 
@@ -24,7 +24,7 @@ prepare_guests() {
 		kernel_image "${guest#*:}" "${guest%:*}" >/dev/null
 	done
 	set_up "${archs[@]}"
-	make_series_trees
+	update_trees
 	for arch in $(printf '%s\n' "${others[@]%:*}" | sort -u); do
 		build_programs "$arch"
 	done

@@ -2,8 +2,7 @@
 /*
  * Example for kcmp(2): find the fds of the target files of an epoll file.
  *
- * Shown in Documentation/userspace-api/kcmp.rst. Sorts the open fds with
- * KCMP_FILE, then searches them for the target file of each entry with
+ * Sorts the open fds with KCMP_FILE, then searches them for the target file of each entry with
  * KCMP_EPOLL_TFD. Exits with 0 if it finds each at the fd where it is, else
  * with 1.
  */
