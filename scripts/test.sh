@@ -7,7 +7,12 @@
 
 lock_cache
 prepare_guests "$@"
+# Some tests sleep, others compute: two guests at a time.
+beside=yes
 for guest; do
 	test_in_guest "${guest/:/-}" "$guest" ${TESTS:-all}
 done
+wait_for_guests 0
+say "what took how long:"
+times
 report_tests

@@ -24,8 +24,12 @@ say() {
 	printf '==> %s\n' "$*"
 }
 
-# interrupted [GROUP]: exit, and end a process group. Only the main shell prints a message.
+# interrupted [GROUP]: exit, and end the jobs, and a process group. Only the main shell prints a
+# message.
 interrupted() {
+	local jobs
+	jobs=$(jobs -p)
+	[ -z "$jobs" ] || kill -TERM $jobs 2>/dev/null || true
 	[ $# -eq 0 ] || kill -TERM -- "-$1" 2>/dev/null
 	[ $BASHPID -ne $$ ] || printf '%s: interrupted\n' "${0##*/}" >&4
 	exit 130
@@ -68,7 +72,18 @@ step() {
 		check_space 0.1
 		die "$text: failed after $((SECONDS - begin)) s; the log is $log"
 	fi
+	took $((SECONDS - begin)) "$text"
 	printf '    done in %d s\n' $((SECONDS - begin))
+}
+
+# took SECONDS TEXT: note how long something took, for times().
+took() {
+	printf '%6d s  %s\n' "$@" >>"$build/times"
+}
+
+# Print what took at least five seconds.
+times() {
+	awk '$1 >= 5' "$build/times"
 }
 
 # Once a minute, show that the step is alive.
@@ -86,6 +101,8 @@ check_space() {
 
 # One run at a time: all share the cache. This script and its children hold the lock.
 lock_cache() {
+	mkdir -p "$build"
+	rm -f "$build/times"
 	mkdir -p "$cache" 2>/dev/null || die "cannot write to $cache: set XDG_CACHE_HOME"
 	exec 9>"$cache/lock"
 	flock -n 9 || say "waiting for another run that uses $cache"

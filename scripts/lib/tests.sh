@@ -35,12 +35,12 @@ prepare_guests() {
 }
 
 # test_in_guest NAME ARCH:KIND PART...: build the kernel, and run these parts of guest/tests.sh,
-# or "all", in a guest. Does not fail if a test does: the results contain the failures.
+# or "all", in a guest. Does not fail if a test does: the results contain the failures. With
+# $beside, only waits until one of two such guests has ended: see wait_for_guests().
+beside=
 test_in_guest() {
-	local arch=${2%:*} kind=${2#*:} begin status
-	local tap=$results/$1.tap errors=$results/$1.errors console=$results/$1.console
-	shift 2
-	[ "${1:-}" != all ] || set -- $(tests_of "$arch" "$kind") "${@:2}"
+	local arch=${2%:*} kind=${2#*:} tap=$results/$1.tap
+	[ "${3:-}" != all ] || set -- "$1" "$2" $(tests_of "$arch" "$kind") "${@:4}"
 
 	gathered+=("$label$arch $kind=$tap")
 	if [ "$kind" = kunit ]; then
@@ -48,10 +48,21 @@ test_in_guest() {
 		return
 	fi
 	build_kernel "$arch" "$kind"
-	say "testing in the $arch guest ($kind): $*"
-	begin=$SECONDS
+	say "testing in the $arch guest ($kind): ${*:3}"
+	if [ -n "$beside" ]; then
+		run_guest "$@" &
+		wait_for_guests 1
+	else
+		run_guest "$@"
+	fi
+}
+
+# run_guest NAME ARCH:KIND PART...: run these parts in a guest.
+run_guest() {
+	local begin=$SECONDS status errors=$results/$1.errors console=$results/$1.console
+	trap interrupted INT TERM
 	apart in_guest "$arch" "$kind" "${GUEST_SECONDS:-900}" "$console" /mnt/tests.sh \
-		"$(implementation_of "$kind")" "$seed" implementation "$@" >"$tap" 2>"$errors"
+		"$(implementation_of "$kind")" "$seed" implementation "${@:3}" >"$tap" 2>"$errors"
 	if [ "$kind" = noepoll ] && grep -q ' with status 255: ' "$errors"; then
 		# virtme-ng finds its ports by udevd, which needs epoll: output is on the console.
 		cp "$console" "$tap"
@@ -59,7 +70,15 @@ test_in_guest() {
 		cat "$errors" >&2
 		printf '# begin guest\n1..1\nnot ok 1 %s\n# end guest 1\n# end of all tests\n' "$(tail -n 1 "$errors")" >>"$tap"
 	fi
-	printf '    done in %d s\n' $((SECONDS - begin))
+	took $((SECONDS - begin)) "testing in the $arch guest ($kind)"
+	printf '    %sdone in %d s\n' "${beside:+$arch guest ($kind): }" $((SECONDS - begin))
+}
+
+# wait_for_guests N: wait until at most N guests are running.
+wait_for_guests() {
+	while [ "$(jobs -rp | wc -l)" -gt "$1" ]; do
+		sleep 0.2
+	done
 }
 
 # report_tests [OPTION]: print all results (see tap.py), and fail if a test did.
