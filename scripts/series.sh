@@ -64,9 +64,8 @@ write_mails() {
 	rm -rf "$mails"
 	mkdir -p "${mails%/*}"
 	template >"$build/cover-template"
-	cd "$trees/scratch"
-	git update-ref "refs/heads/mail/$series" "refs/mail/$series"
-	git symbolic-ref HEAD "refs/heads/mail/$series"
+	make_scratch -B "mail/$series" "refs/mail/$series"
+	cd "$scratch"
 	GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_SYSTEM=/dev/null "$cache/b4-python/bin/b4" \
 		--no-interactive send --no-sign --no-trailer-to-cc --output-dir "$mails"
 }

@@ -15,6 +15,7 @@ if [ -n "${LINUX:-}" ]; then
 fi
 base_tree=$trees/base
 last_tree=$trees/${kernel_series[-1]}
+scratch=$trees/scratch
 man_page=$cache/man-pages
 only_tree= # if set, all kinds are built from this tree
 

@@ -5,7 +5,7 @@
 results.py bench ARCH [DIR]  Write the results that bench.sh left in DIR to ARCH.json, and from
                              ARCH.json the plot, and the tables in ARCH.md and README.md.
 results.py criu TAP...       Write the times in the results of the part criu to criu.json.
-results.py fill              Copy stdin to stdout, and replace these with figures:
+results.py fill              Copy stdin to stdout, and replace these with figures, up to a line "---":
                              "{lookup random, 1000, base:9 c:0}": of that name, with that
                              many entries, on each kernel, and the width of the column;
                              "{bytes of text, rust:0}"; "{CRIU dump same fd, 1000, base:9}";
@@ -52,7 +52,8 @@ def fill():
             filled += f"{text:>{width}}"
         return filled
 
-    print(FIGURE.sub(figure, sys.stdin.read()), end="")
+    message, line, diff = sys.stdin.read().partition("\n---\n")
+    print(FIGURE.sub(figure, message) + line + diff, end="")
     if missing:
         sys.exit(f"results.py: no results for {', '.join(missing)}")
 

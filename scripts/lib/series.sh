@@ -65,11 +65,21 @@ mails() {
 	done
 }
 
+# make_scratch ARGUMENT...: make $scratch by git worktree add, without files: git am checks out
+# those that it changes.
+make_scratch() {
+	rm -rf "$scratch"
+	in_base worktree prune
+	in_base worktree add -q --no-checkout "$scratch" "$@"
+	git -C "$scratch" sparse-checkout set --no-cone /none
+	git -C "$scratch" checkout -q
+}
+
 # import ROOT REFS PARENT SERIES...: commit the series in the folder ROOT on top of PARENT, each on
 # top of the one before, from refs/REFS-base/NAME to refs/REFS/NAME. $fill filters the patches;
 # $by_name and $by_email sign them off.
 import() {
-	local root=$1 refs=$2 parent=$3 scratch=$trees/scratch staged=$build/staged fill=${fill:-cat} name
+	local root=$1 refs=$2 parent=$3 staged=$build/staged fill=${fill:-cat} name
 	local mbox=$build/series.mbox patches=() commits=() count n=0
 	local -x GIT_COMMITTER_NAME=${by_name:-series} GIT_COMMITTER_EMAIL=${by_email:-series@localhost}
 	shift 3
@@ -80,12 +90,7 @@ import() {
 		patches+=("$root/series/$name"/*.patch)
 	done >"$mbox"
 
-	# A tree without files: git am only checks out what the patches change.
-	rm -rf "$scratch"
-	in_base worktree prune
-	in_base worktree add -q --no-checkout --detach "$scratch" "$parent"
-	git -C "$scratch" sparse-checkout set --no-cone /none
-	git -C "$scratch" checkout -q
+	make_scratch --detach "$parent"
 	if ! git -C "$scratch" -c commit.gpgSign=false am -q --empty=keep --patch-format=mbox \
 		--committer-date-is-author-date ${by_name:+--signoff} "$mbox" >"$mbox.log" 2>&1; then
 		n=$(sed -n 's/^Patch failed at 0*\([0-9]\+\) .*/\1/p' "$mbox.log")
