@@ -29,7 +29,7 @@ template() {
 	# shellcheck disable=SC2016 # the variables are b4's
 	printf '%s\n' '${cover}' '' '---' '${shortlog}' '' '${diffstat}' '' '---' "$(base)"
 	for name in "${kernel_series[@]}"; do
-		[ "$name" != "$series" ] && [ "$series" != man-pages ] || break
+		[[ $series != man-pages && $name != "$series" ]] || break
 		echo "prerequisite-change-id: $(letter Change-Id "$name"):v$(letter Version "$name")"
 	done
 	# shellcheck disable=SC2016

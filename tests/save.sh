@@ -11,7 +11,7 @@ trap 'rm -rf "$work"' EXIT
 here=$work/here
 mkdir -p "$here" "$work"/{linux,cache/kcmp-epoll-tfd}
 cp -r "${XDG_CACHE_HOME:-$HOME/.cache}/kcmp-epoll-tfd/man-pages" "$work/cache/kcmp-epoll-tfd/"
-(cd "$top" && git ls-files -z -co --exclude-standard | xargs -0 -I{} sh -c '[ ! -e "$1" ] || cp --parents "$1" "$2"' - {} "$here")
+(cd "$top" && git ls-files -co --exclude-standard | while read -r file; do [ ! -e "$file" ] || cp --parents "$file" "$here"; done)
 (cd "$1" && sed -n 's|^--- a/||p' "$here"/series/[0-9]*/*.patch | sort -u | cat - <(echo .gitattributes .gitignore rust/kernel/lib.rs | tr ' ' '\n') |
 	while read -r file; do [ ! -e "$file" ] || cp --parents "$file" "$work/linux"; done)
 export XDG_CACHE_HOME=$work/cache LINUX=$work/linux
@@ -42,14 +42,12 @@ begin() {
 	name=$1
 	rm -rf "$here"
 	cp -r "$work/start" "$here"
-	for series in $(ls "$here/series"); do
-		[ ! -d "$here/series/$series" ] || {
-			git -C "$trees/$series" rebase --abort 2>/dev/null || true
-			git -C "$trees/$series" checkout -q -f -B "$series" "start/$series"
-			git -C "$trees/$series" clean -qfd
-			git -C "$trees/base" update-ref "refs/made/$series" "start/$series"
-			git -C "$trees/base" update-ref "refs/made-base/$series" "start-base/$series"
-		}
+	for series in "${all[@]}"; do
+		git -C "$trees/$series" rebase --abort 2>/dev/null || true
+		git -C "$trees/$series" checkout -q -f -B "$series" "start/$series"
+		git -C "$trees/$series" clean -qfd
+		git -C "$trees/base" update-ref "refs/made/$series" "start/$series"
+		git -C "$trees/base" update-ref "refs/made-base/$series" "start-base/$series"
 	done
 	before=$(sum)
 }
@@ -70,7 +68,8 @@ before=$(sum)
 expect 0 save
 ! grep -q ^wrote "$work/out" || fail "something was written"
 [ "$(sum)" = "$before" ] || fail "files have changed"
-for series in 1-kcmp 2-eventpoll 3-criu 4-rust man-pages; do
+all=(1-kcmp 2-eventpoll 3-criu 4-rust man-pages)
+for series in "${all[@]}"; do
 	git -C "$trees/base" tag "start/$series" "refs/made/$series"
 	git -C "$trees/base" tag "start-base/$series" "refs/made-base/$series"
 done
@@ -173,11 +172,16 @@ kernel 4-rust add -f "$file"
 commit 4-rust -m 'selftests/kcmp: Add a file' -m 'It counts {bytes of text, rust:0}.'
 echo 'int more;' >>"$trees/4-rust/$file"
 commit 4-rust -m 'selftests/kcmp: Change it'
+export GIT_SEQUENCE_EDITOR=$work/last-first
+# shellcheck disable=SC2016 # not expanded here
+printf '#!/bin/sh\n{ sed -n 4p "$1"; sed 4d "$1"; } >"$1.new"\nmv "$1.new" "$1"\n' >"$GIT_SEQUENCE_EDITOR"
+chmod +x "$GIT_SEQUENCE_EDITOR"
 kernel 4-rust mv "$file" "${file/added/renamed}"
 commit 4-rust -m 'selftests/kcmp: Rename it'
 echo '/* edit */' >>"$trees/4-rust/fs/eventpoll.h"
 commit 4-rust -m 'eventpoll: Edit'
-GIT_SEQUENCE_EDITOR='sed -i "4{h;d};\${G}"' kernel 4-rust rebase -q -i HEAD~4 2>/dev/null || true
+kernel 4-rust rebase -q -i HEAD~4
+[ "$(kernel 4-rust log -1 --format=%s)" = 'selftests/kcmp: Rename it' ] || fail "the commits are not reordered"
 expect 0 save "wrote kselftest/renamed.c"
 [ ! -e "$here/kselftest/added.c" ] || fail "the old name is there"
 grep -q '{bytes of text, rust:0}' "$here"/series/4-rust/*Add-a-file.patch || fail "the placeholder is lost"
