@@ -4,12 +4,13 @@
 
 #include <uapi/linux/kcmp.h>
 
+struct file;
 struct task_struct;
 
-/* kernel/kcmp.c */
-int kcmp_ptr(void *v1, void *v2, enum kcmp_type type);
-
 #ifdef CONFIG_KCMP_EPOLL_TFD_RUST
+/* kernel/kcmp.c */
+int kcmp_file_ptr(struct file *filp1, struct file *filp2);
+
 /* kernel/kcmp_epoll.rs */
 int kcmp_epoll_target(struct task_struct *task1, struct task_struct *task2,
 		      unsigned long idx1, struct kcmp_epoll_slot __user *uslot);

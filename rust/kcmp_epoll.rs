@@ -13,11 +13,9 @@ use kernel::{
         c_ulong, //
     },
     fs::{
-        eventpoll::{
-            EventPoll,
-            Target, //
-        },
-        RemoteFile, //
+        eventpoll::EventPoll,
+        AnyFile,
+        FileId, //
     },
     prelude::*,
     task::Task,
@@ -38,16 +36,11 @@ const _: () = {
     assert!(offset_of!(bindings::kcmp_epoll_slot, toff) == 2 * size_of::<u32>());
 };
 
-/// Compares `file` with the target file of an entry, as `KCMP_FILE` does two files.
-///
-/// The references keep the file, and `ep->mtx`, held until the comparison.
+/// Compares two files as `KCMP_FILE` does.
 #[inline]
-fn kcmp_ptr(file: &RemoteFile, target: &Target<'_>) -> c_int {
-    let type_ = bindings::kcmp_type_KCMP_FILE;
-
-    // SAFETY: `kcmp_ptr()` compares the addresses and does not read what they point at. `type_` is
-    // below `KCMP_TYPES`, thus an index of its table of cookies. `target` exists until it returns.
-    unsafe { bindings::kcmp_ptr(file.as_ptr().cast(), target.file_ptr().cast(), type_) }
+fn kcmp_files(file1: FileId<'_>, file2: FileId<'_>) -> c_int {
+    // SAFETY: `kcmp_file_ptr()` compares the addresses, and does not read what they point at.
+    unsafe { bindings::kcmp_file_ptr(file1.as_ptr(), file2.as_ptr()) }
 }
 
 /// Compares file `idx1` of `task1` with the target file of an entry of an epoll file of `task2`.
@@ -65,13 +58,12 @@ fn compare(task1: &Task, task2: &Task, idx1: c_ulong, uslot: UserPtr) -> Result<
         .read::<Slot>()?;
 
     // As in C, only the low 32 bits of `idx1` are used.
-    let file = RemoteFile::fget_task(task1, idx1 as u32)?;
-    let epoll_file = RemoteFile::fget_task(task2, efd)?;
+    let file = AnyFile::fget_task(task1, idx1 as u32)?;
+    let epoll_file = AnyFile::fget_task(task2, efd)?;
 
-    EventPoll::from_file(&epoll_file)?.with_interest_list(|list| {
-        let target = list.target(tfd as c_int, toff).ok_or(ENOENT)?;
-        Ok(kcmp_ptr(&file, &target))
-    })
+    let mut list = EventPoll::from_file(&epoll_file)?.lock();
+    let target = list.target(tfd as c_int, toff).ok_or(ENOENT)?;
+    Ok(kcmp_files(file.id(), target))
 }
 
 /// C entry point of the lookup. See [`compare`] for the results; errors are negative.

@@ -11,7 +11,7 @@
 
 arch=$1
 max=${MAX:-1000000}
-kinds=(base kcmp c rust)
+kinds=(base kcmp epoll c rust)
 out=$results/bench-$arch
 
 # Each guest has one CPU: run as many guests at a time as the host has CPUs.

@@ -14,6 +14,7 @@ cp -r "${XDG_CACHE_HOME:-$HOME/.cache}/kcmp-epoll-tfd/man-pages" "$work/cache/kc
 (cd "$top" && git ls-files -co --exclude-standard | while read -r file; do [ ! -e "$file" ] || cp --parents "$file" "$here"; done)
 (cd "$1" && sed -n 's|^--- a/||p' "$here"/series/[0-9]*/*.patch | sort -u | cat - <(echo .gitattributes .gitignore rust/kernel/lib.rs | tr ' ' '\n') |
 	while read -r file; do [ ! -e "$file" ] || cp --parents "$file" "$work/linux"; done)
+unset die_status
 export XDG_CACHE_HOME=$work/cache LINUX=$work/linux
 export GIT_AUTHOR_NAME=Tester GIT_AUTHOR_EMAIL=tester@localhost GIT_COMMITTER_NAME=Tester GIT_COMMITTER_EMAIL=tester@localhost
 export GIT_CONFIG_GLOBAL=/dev/null GIT_SEQUENCE_EDITOR=true GIT_EDITOR=true

@@ -142,8 +142,13 @@ for part; do
 		;;
 	wakeup) program epoll_wakeup_test ;;
 	criu) run criu one "CRIU has what it needs" sh -c "criu check && criu --version" ;; # else its tests are skipped
-	criu=*) program kcmp_epoll_criu_test --entries "$length" ;;
-	same-fd=*) program kcmp_epoll_criu_test --same-fd --entries "$length" ;;
+	criu=* | same-fd=*) # ENTRIES, or ENTRIESxRUNS
+		[[ $part == criu=* ]] && option='' || option=--same-fd
+		[[ $length == *x* ]] && runs=${length#*x} || runs=1
+		for ((i = 0; i < runs; i++)); do
+			program kcmp_epoll_criu_test $option --entries "${length%x*}"
+		done
+		;;
 	stress-ng=*)
 		many=$(stress-ng --epollmany 1 --dry-run >/dev/null 2>&1 && echo --epollmany 2)
 		run stress-ng-epoll one "stress-ng --epoll $many" stress-ng --epoll 2 $many --verify --timeout "$length"

@@ -4,11 +4,12 @@
 
 results.py bench ARCH [DIR]  Write the results that bench.sh left in DIR to ARCH.json, and from
                              ARCH.json the plot, and the tables in ARCH.md and README.md.
-results.py criu TAP...       Write the times in the results of the part criu to criu.json.
+results.py criu TAP...       Write the times in the results of the part criu to criu.json, all runs of each.
 results.py fill              Copy stdin to stdout, and replace these with figures, up to a line "---":
                              "{lookup random, 1000, base:9 c:0}": of that name, with that
                              many entries, on each kernel, and the width of the column;
-                             "{bytes of text, rust:0}"; "{CRIU dump same fd, 1000, base:9}";
+                             "{bytes of text, rust:0}"; "{CRIU dump same fd, 1000, base:9}",
+                             the range of all runs; "{arm64 lookup random, 1000, c:9}";
                              "{clang}": a version. A missing figure becomes a question mark,
                              and the exit status is 1.
 """
@@ -22,7 +23,9 @@ from pathlib import Path
 TOP = Path(__file__).resolve().parents[2]
 BENCHMARK = TOP / "benchmark"
 SHOWN = tomllib.loads((BENCHMARK / "shown.toml").read_text())
-KINDS = {"base": "unpatched", "kcmp": "1-kcmp", "c": "2-eventpoll", "rust": "3-rust"}
+KINDS = {"base": "unpatched", "kcmp": "1-kcmp", "epoll": "2-eventpoll", "c": "3-criu", "rust": "4-rust"}
+# The last columns of the tables: one kernel divided by another.
+RATIOS = [("rust", "base"), ("rust", "c")]
 FIGURE = re.compile(r"{([a-z]+)}|{([a-zA-Z0-9_ ]+?)(?:, (\d+))?, ([a-z]+:[a-z0-9: ]+)}")
 CRIU_TIMES = re.compile(r"# CRIU dumped (\d+) entries( [a-z ]+)? in ([\d.]+) s, and restored them in ([\d.]+) s")
 CRIU_VERSION = re.compile(r"# Version: (\S+)")
@@ -38,6 +41,7 @@ def fill():
     for name in "x86_64", "criu":
         versions |= read(name).get("versions", {})
         results |= read(name).get("results", {})
+    results |= {f"arm64 {name}": values for name, values in read("arm64").get("results", {}).items()}
 
     def figure(match):
         tool, call, entries, columns = match.groups()
@@ -45,7 +49,7 @@ def fill():
         for column in (columns or "tool:0").split():
             kind, width = column.split(":")
             try:
-                text = versions[tool] if tool else f"{results[call][entries or '0'][kind]:,.{int('CRIU' in call)}f}"
+                text = versions[tool] if tool else shown(results[call][entries or "0"][kind])
             except KeyError:
                 missing.append(match[0])
                 text = "?"
@@ -58,18 +62,25 @@ def fill():
         sys.exit(f"results.py: no results for {', '.join(missing)}")
 
 
+def shown(value):
+    """Format a number of instructions, or the range of some times in seconds."""
+    if isinstance(value, list):
+        return "-".join(f"{time:.2f}" for time in sorted({min(value), max(value)}))
+    return f"{value:,.0f}"
+
+
 def criu(*paths):
-    """Add these times to criu.json; all others in it stay as they are."""
-    results = {"versions": {}, "results": {}} | read("criu")
+    """Write these times to criu.json, each run of the same dump one after the other."""
+    results = {"versions": {}, "results": {}}
     for path in paths:
-        kind = {"base.tap": "base", "c.tap": "c"}.get(path.rsplit("-", 1)[1], "rust")
+        kind = {"base.tap": "base", "epoll.tap": "epoll", "c.tap": "c"}.get(path.rsplit("-", 1)[1], "rust")
         text = Path(path).read_text()
         for match in CRIU_VERSION.finditer(text):
             results["versions"]["criu"] = match[1]
         for match in CRIU_TIMES.finditer(text):
             for what, time in ("dump", match[3]), ("restore", match[4]):
                 of_name = results["results"].setdefault(f"CRIU {what}{' same fd' if match[2] else ''}", {})
-                of_name.setdefault(match[1], {})[kind] = float(time)
+                of_name.setdefault(match[1], {}).setdefault(kind, []).append(float(time))
     (BENCHMARK / "criu.json").write_text(json.dumps(results, indent=1) + "\n")
 
 
@@ -88,10 +99,11 @@ def gather(directory):
 
 def table(rows):
     """Return the lines of a Markdown table of rows (name, entries, values by kernel)."""
-    lines = [f"| | entries | {' | '.join(KINDS.values())} | 3-rust / unpatched |", "|---|--:|--:|--:|--:|--:|--:|"]
+    ratios = [f"{KINDS[kind]} / {KINDS[against]}" for kind, against in RATIOS]
+    lines = [f"| | entries | {' | '.join([*KINDS.values(), *ratios])} |", "|---" + "|--:" * (1 + len(KINDS) + len(RATIOS)) + "|"]
     for name, entries, values in rows:
         columns = [name, f"{int(entries):,}"] + [f"{values[k]:,.0f}" if k in values else "" for k in KINDS]
-        columns.append(f"{values['rust'] / values['base']:.3g}" if {"rust", "base"} <= values.keys() else "")
+        columns += [f"{values[a] / values[b]:.3g}" if {a, b} <= values.keys() else "" for a, b in RATIOS]
         lines.append(f"| {' | '.join(columns)} |")
     return lines
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Generates the bindings with bindgen, as the Makefile of the kselftests does. In the environment,
+//! Generates the bindings with bindgen. In the environment,
 //! `BINDGEN` names the program, and `KHDR_INCLUDES` has the flags to find other kernel headers than
 //! those of the system.
 
@@ -10,11 +10,10 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-const PARAMETERS: &str = "../../kselftest/rust/bindgen_parameters";
+const PARAMETERS: &str = "bindgen_parameters";
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=bindings.h");
-    println!("cargo::rerun-if-changed=../../kselftest/rust/bindings.h");
     println!("cargo::rerun-if-changed={PARAMETERS}");
     for name in ["BINDGEN", "KHDR_INCLUDES"] {
         println!("cargo::rerun-if-env-changed={name}");

@@ -1,20 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Code that the kselftests share, and helpers for the tools only.
+//! Code that the tests in Rust and the benchmark share.
 
 mod counts;
 mod epoll;
 mod files;
-#[path = "../../../kselftest/rust/lib.rs"]
-mod kselftest;
 mod memory;
 mod processes;
 mod program;
+mod testing;
 
 pub use counts::*;
 pub use epoll::*;
 pub use files::*;
-pub use kselftest::*;
 pub use memory::*;
 pub use processes::*;
 pub use program::*;
+pub use testing::*;
