@@ -26,7 +26,7 @@ check_commits() {
 		[ "$(in_base rev-list --parents -1 "$commit" | wc -w)" -eq 2 ] || refuse "$(title "$commit") is a merge"
 		! in_base diff-tree -p "$commit" | grep -qE '^\+(<<<<<<<|>>>>>>>) ' || refuse "$(title "$commit") has conflict markers"
 		homes=$(in_base diff-tree -r --no-commit-id --name-only "$commit" | map_paths 2 1 | cut -f 2 |
-			sed 's|^Kconfig$|rust|; s|/.*||' | sort -u | paste -sd ' ')
+			sed 's|^Kconfig$|rust|; s|/.*||; /^Documentation$/ d' | sort -u | paste -sd ' ')
 		[[ $homes != *' '* ]] || refuse "$(title "$commit") changes files of ${homes/ / and }: split it"
 	done
 }
