@@ -287,6 +287,82 @@ TEST_F(epoll, one_file_at_several_fds)
 	}
 }
 
+/* Of any entries, fdinfo lists those with a lower fd first. */
+TEST_F(epoll, fdinfo_in_fd_order)
+{
+	int tfds[66];
+	__u64 data[66];
+
+	for (int i = 0; i < 64; i++) {
+		int fd = eventfd(0, 0);
+
+		ASSERT_LE(0, fd);
+		ASSERT_EQ(0, epoll_add_at(self->efd, fd, TFD + i * 37 % 64, 0));
+	}
+	ASSERT_EQ(65, read_fdinfo(self->efd, -1, data, tfds, 66));
+	for (int i = 1; i < 65; i++)
+		EXPECT_LE(tfds[i - 1], tfds[i]);
+}
+
+/* --- Lookups after another one ------------------------------------------- */
+
+/* A lookup may continue from the entry that the last one found. */
+static void check_after(struct __test_metadata *_metadata, int efd,
+			const int fds[], int count, int toff)
+{
+	__u64 data[SHARED];
+
+	ASSERT_EQ(count, read_fdinfo(efd, TFD, data, NULL, SHARED));
+	EXPECT_EQ(toff < count ? 0 : -ENOENT,
+		  kcmp_entry(toff < count ? fds[data[toff]] : efd, efd, TFD, toff));
+}
+
+TEST_F(epoll, any_lookup_after_any_other)
+{
+	ASSERT_TRUE(add_shared(self->efd, self->fds));
+	ASSERT_EQ(0, epoll_add_at(self->efd, self->other, TFD + 1, 0));
+	for (int first = 0; first <= SHARED; first++) {
+		for (int toff = 0; toff <= SHARED; toff++) {
+			check_after(_metadata, self->efd, self->fds, SHARED, first);
+			EXPECT_EQ(-ENOENT, kcmp_entry(self->other, self->efd,
+						      TFD + 1, 1));
+			check_after(_metadata, self->efd, self->fds, SHARED, toff);
+			EXPECT_EQ(0, kcmp_entry(self->other, self->efd, TFD + 1, 0));
+			check_after(_metadata, self->efd, self->fds, SHARED, toff);
+		}
+	}
+}
+
+/* The list changes between two lookups, before, at and behind the first entry. */
+TEST_F(epoll, list_changes_between_lookups)
+{
+	struct epoll_event ev = { .events = EPOLLIN };
+
+	for (int victim = 0; victim < SHARED; victim++) {
+		for (int toff = 0; toff < SHARED; toff++) {
+			int *fds = self->fds;
+
+			ASSERT_TRUE(add_shared(self->efd, fds));
+			check_after(_metadata, self->efd, fds, SHARED, toff);
+
+			ASSERT_EQ(TFD, dup2(fds[victim], TFD));
+			ASSERT_EQ(0, epoll_ctl(self->efd, EPOLL_CTL_DEL, TFD, NULL));
+			check_after(_metadata, self->efd, fds, SHARED - 1, toff);
+
+			ev.data.u64 = victim;
+			ASSERT_EQ(0, epoll_ctl(self->efd, EPOLL_CTL_ADD, TFD, &ev));
+			ASSERT_EQ(0, close(TFD));
+			check_after(_metadata, self->efd, fds, SHARED, toff);
+
+			ASSERT_EQ(0, close(fds[victim]));
+			check_after(_metadata, self->efd, fds, SHARED - 1, toff);
+			for (int i = 0; i < SHARED; i++)
+				if (i != victim)
+					close(fds[i]);
+		}
+	}
+}
+
 /* --- Where the file is --------------------------------------------------- */
 
 /* The recorded fd is closed, then reused, and the file open as another fd. */
