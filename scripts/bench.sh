@@ -14,15 +14,34 @@ max=${MAX:-1000000}
 kinds=(base kcmp epoll c rust)
 out=$results/bench-$arch
 
+# Build the perf of the base, for "perf bench epoll": no libraries but those of the host, whose root
+# file system x86_64 guests have.
+make_perf() {
+	mkdir -p "$trees/perf"
+	make -C "$base_tree/tools/perf" O="$trees/perf" -j"$(nproc)" NO_LIBELF=1 NO_LIBTRACEEVENT=1 NO_LIBPYTHON=1 \
+		NO_LIBPERL=1 NO_SLANG=1 NO_LIBBPF=1 NO_JEVENTS=1 BUILD_BPF_SKEL=0 "$trees/perf/perf"
+	cp "$trees/perf/perf" "$build/guest/$arch"
+}
+
+# In a guest: measure. "perf bench" runs for two seconds, and prints a total for each operation.
+measure='
+	echo 300 >/proc/sys/kernel/ns_last_pid # below 64, looking up a pid takes 14 instructions less
+	/mnt/kcmp_epoll_bench --max $0 || exit 1
+	[ -x /mnt/perf ] || exit 0
+	perf() {
+		/mnt/perf bench epoll "$1" -t 1 -r 2 -f "$2" >/tmp/perf || exit 1
+		awk -v name="perf bench epoll $1" -v fds="$2" -v OFS="\t" \
+			"/^Averaged/ { sum += \$2 / (/sec/ ? 1 : 2) } END { print name, fds, sum }" /tmp/perf
+	}
+	perf ctl 1000 && perf ctl 10000 && perf wait 1000'
+
 # Each guest has one CPU: run as many guests at a time as the host has CPUs.
 measure_all() {
 	local -x KVM='' GUEST_QEMU="-icount shift=0,sleep=on" GUEST_CPUS=1 GUEST_MEMORY=${GUEST_MEMORY:-12G}
 	local kind pid pids=()
 	for kind in "${kinds[@]}"; do
 		[ "$(jobs -rp | wc -l)" -lt "$(nproc)" ] || wait -n || true
-		# From 64 on, looking up a pid takes 14 more instructions: start above.
-		in_guest "$arch" "$kind" 10800 "$out/$kind.console" sh -c \
-			"echo 300 >/proc/sys/kernel/ns_last_pid; /mnt/kcmp_epoll_bench --max $max || exit 1" |
+		in_guest "$arch" "$kind" 10800 "$out/$kind.console" sh -c "$measure" "$max" |
 			tee -a "$out/$kind.tsv" &
 		pids+=($!)
 	done
@@ -60,5 +79,6 @@ for kind in "${kinds[@]}"; do
 	build_kernel "$arch" "$kind"
 	sizes "$kind" >"$out/$kind.tsv"
 done
+[ "$arch" != x86_64 ] || step perf "building perf" make_perf
 step "bench-$arch" "counting instructions with up to $max entries, in $arch guests" measure_all
 "$cache/matplotlib-python/bin/python" "$lib/results.py" bench "$arch" "$out"

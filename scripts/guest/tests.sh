@@ -47,6 +47,12 @@ replay() {
 		"$here/kcmp_epoll_replay" --replay /tmp/stream
 }
 
+# fails_in CASES: run the selftest, which must fail in these cases, and in no other.
+fails_in() {
+	"$here/kcmp_epoll_tfd_test" | tee /tmp/tfd
+	[ "$(sed -n 's/^not ok [0-9]* //p' /tmp/tfd | sort | paste -sd ' ')" = "$1" ]
+}
+
 # The unpatched kernel must report false positives of both types.
 lost_race() {
 	"$here/kcmp_race_test" | tee /tmp/race
@@ -106,9 +112,11 @@ for part; do
 	implementation) run implementation one "the lookup is that of '$expected'" implementation ;;
 	kcmp) program kcmp_test ;;
 	tfd)
-		# The unpatched kernel must report false positives of both types.
+		order=epoll.fdinfo_in_fd_order
 		case $expected in
-		base) run kcmp_epoll_tfd_test one "only the races, and fd order, fail without the series" fails_as_base ;;
+		base) run kcmp_epoll_tfd_test one "the unpatched kernel fails in three cases" \
+			fails_in "$order race.kcmp_epoll_tfd.no_false_positive race.kcmp_file.no_false_positive" ;;
+		kcmp) run kcmp_epoll_tfd_test one "the order of fdinfo is that of the base" fails_in $order ;;
 		*) program kcmp_epoll_tfd_test ;;
 		esac
 		;;

@@ -102,7 +102,7 @@ def table(rows):
     ratios = [f"{KINDS[kind]} / {KINDS[against]}" for kind, against in RATIOS]
     lines = [f"| | entries | {' | '.join([*KINDS.values(), *ratios])} |", "|---" + "|--:" * (1 + len(KINDS) + len(RATIOS)) + "|"]
     for name, entries, values in rows:
-        columns = [name, f"{int(entries):,}"] + [f"{values[k]:,.0f}" if k in values else "" for k in KINDS]
+        columns = [name + ", ops/s" * name.startswith("perf"), f"{int(entries):,}"] + [f"{values[k]:,.0f}" if k in values else "" for k in KINDS]
         columns += [f"{values[a] / values[b]:.3g}" if {a, b} <= values.keys() else "" for a, b in RATIOS]
         lines.append(f"| {' | '.join(columns)} |")
     return lines

@@ -279,8 +279,12 @@ macro_rules! crbtree_create {
 
         // Calculate offset and create `CRbTree`.
         const OFFSET: usize = {
-            assert!(size_of::<$rust_type>() == size_of::<$c_type>());
-            assert!(align_of::<$rust_type>() == align_of::<$c_type>());
+            ::core::assert!(
+                ::core::mem::size_of::<$rust_type>() == ::core::mem::size_of::<$c_type>()
+            );
+            ::core::assert!(
+                ::core::mem::align_of::<$rust_type>() == ::core::mem::align_of::<$c_type>()
+            );
             ::core::mem::offset_of!($c_type, $($field).+)
         };
         $crate::interop::rbtree::CRbTree::<$rust_type, OFFSET>::from_raw($root)
