@@ -139,6 +139,7 @@ for part; do
 	fuzz=*) program kcmp_epoll_fuzz_test --calls "$length" --seed "$seed" ;;
 	replay=*) run kcmp_epoll_replay replay "$length" ;;
 	churn=*) program kcmp_epoll_churn_test --seconds "$length" --seed "$seed" ;;
+	close=*) program kcmp_epoll_close_test --rounds "$length" --seed "$seed" ;;
 	faults) program kcmp_epoll_faults_test ;;
 	lsepoll)
 		LSEPOLL_TEST_SEED=$((seed | 1)) program lsepoll_test
