@@ -5,10 +5,11 @@
 
 . "$(dirname "$0")/lib/common.sh"
 . "$lib/checks.sh"
+. "$lib/robots.sh"
 
 lock_cache
 set_up x86_64
-install_packages shellcheck sparse
+install_packages shellcheck sparse pahole
 if ! { rustfmt --version && clippy-driver --version && rustdoc --version; } >/dev/null 2>&1; then
 	[ "$(type -P rustc)" = /usr/bin/rustc ] ||
 		die "rustfmt or clippy is missing: run 'rustup component add rustfmt clippy'"
@@ -37,5 +38,7 @@ for kind in base norust; do
 	build_kernel x86_64 $kind prepare
 done
 step check-sparse "sparse" check_sparse
+step check-robots "W=1 on the C code, as the build robots do" check_robots
+step check-struct-sizes "the sizes of struct eventpoll and epitem" check_struct_sizes
 step check-kernel-doc "kernel-doc" check_kernel_doc
 step check-page "Sphinx" check_page
