@@ -227,7 +227,7 @@ impl Tester {
     }
 
     fn check_caller(&self) -> Result<(), Failure> {
-        let wrong = self.words[WRONG].load(SeqCst);
+        let wrong = self.words[WRONG].swap(0, SeqCst);
         ensure!(wrong == 0, "a lookup returned {}", wrong as i32);
         Ok(())
     }
@@ -383,7 +383,8 @@ fn start_holder(words: &Words, file: RawFd) -> io::Result<Pid> {
     exit_at_once(ready.is_err().into())
 }
 
-/// A file before, at or behind the cursor is released. Then each entry must have the expected file.
+/// A file before, at or behind the cursor is released. Then each entry must have the expected file,
+/// first those that would be found by the cursor, had it not been reset.
 fn release(tester: &mut Tester, way: Way) -> Result<(usize, bool), Failure> {
     let mut files = shared_files(OUTER)?;
     let cursor = 1 + tester.rng.below(files.len() - 2);
@@ -411,11 +412,12 @@ fn release(tester: &mut Tester, way: Way) -> Result<(usize, bool), Failure> {
     let left = shared_files(OUTER)?;
     ensure!(left == files, "entries of {left:?}, not of {files:?}");
     let of = |fd| FileOf { pid: getpid(), fd };
-    for (toff, &fd) in (0..).zip(&files) {
+    for toff in (cursor..files.len()).chain(0..cursor) {
+        let fd = files[toff];
         let entry = EntryOf {
             epoll: of(OUTER),
             tfd: SHARED,
-            toff,
+            toff: toff as u32,
         };
         let found = kcmp_entry(of(fd), entry)?;
         ensure!(found == Equal, "entry {toff} is not that of file {fd}");
@@ -444,6 +446,7 @@ fn play_release(tester: &mut Tester, rounds: u64, way: Way) -> Result<Done, Fail
 fn run(rounds: u64, seed: u64) -> Result<ExitCode, Failure> {
     println!("# {rounds} rounds with seed {seed}");
     let words: &'static Words = share_words()?;
+    words[EFD].store(OUTER as u64, SeqCst);
     let main = getpid();
     let caller = fork(|| call(words, main))?;
     let (ops, receive_ops) = sync_channel::<(Op, Duration)>(1);
