@@ -3,9 +3,13 @@
 //! The JSON that lsepoll prints: described in the manual page, and stable.
 
 use crate::events;
+use crate::held::Held;
 use crate::name::device_numbers;
-use crate::process::{Fd, Pid, Place};
-use crate::report::{Epoll, Report, Row, Searched};
+use crate::process::{Fd, Pid, Place, Table};
+use crate::ready::Ready;
+use crate::report::{Data, Epoll, Line};
+use crate::summary::Summary;
+use crate::text::Format;
 use serde::Serialize;
 use std::io::{self, Write};
 
@@ -13,7 +17,6 @@ use std::io::{self, Write};
 struct JsonEpoll<'a> {
     holders: Vec<JsonPlace<'a>>,
     entries: Vec<JsonEntry<'a>>,
-    searched: &'a JsonSearched,
 }
 
 #[derive(Serialize)]
@@ -29,11 +32,15 @@ struct JsonEntry<'a> {
     tfd: Fd,
     toff: u32,
     events: Vec<String>,
+    ready: Option<Vec<String>>,
     data: String,
+    data_is: Option<&'static str>,
     state: &'static str,
+    stale: bool,
     file: JsonFile<'a>,
-    stale: Option<&'a str>,
+    reused: Option<JsonReused<'a>>,
     places: Vec<JsonPlace<'a>>,
+    held_by: Vec<JsonHeld<'a>>,
 }
 
 #[derive(Serialize)]
@@ -44,10 +51,38 @@ struct JsonFile<'a> {
 }
 
 #[derive(Serialize)]
-struct JsonSearched {
+struct JsonReused<'a> {
+    #[serde(flatten)]
+    place: JsonPlace<'a>,
+    name: &'a str,
+}
+
+#[derive(Serialize)]
+struct JsonHeld<'a> {
+    pid: Pid,
+    tid: Pid,
+    comm: &'a str,
+    syscall: Option<&'static str>,
+    mapping: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct JsonLast {
+    summary: JsonSummary,
+}
+
+#[derive(Serialize)]
+struct JsonSummary {
+    instances: usize,
+    entries: usize,
+    stale: usize,
+    unsettled: usize,
+    complete: bool,
     processes: usize,
-    not_permitted: usize,
+    not_inspected: Vec<Pid>,
     hidden: bool,
+    errors: Vec<String>,
+    status: u8,
 }
 
 fn places(places: &[Place]) -> Vec<JsonPlace<'_>> {
@@ -65,46 +100,94 @@ impl<'a> From<&'a Place> for JsonPlace<'a> {
     }
 }
 
-impl<'a> From<&'a Row> for JsonEntry<'a> {
-    fn from(row: &'a Row) -> JsonEntry<'a> {
-        let entry = &row.entry;
+impl<'a> From<&'a Held> for JsonHeld<'a> {
+    fn from(held: &'a Held) -> JsonHeld<'a> {
+        let by = |table: &'a Table, tid| JsonHeld {
+            pid: table.pid,
+            tid,
+            comm: &table.comm,
+            syscall: None,
+            mapping: None,
+        };
+        match held {
+            Held::Syscall(table, tid, name) => JsonHeld {
+                syscall: Some(name),
+                ..by(table, *tid)
+            },
+            Held::Mapping(table, name) => JsonHeld {
+                mapping: Some(name),
+                ..by(table, table.tid)
+            },
+        }
+    }
+}
+
+impl<'a> From<&'a Line> for JsonEntry<'a> {
+    fn from(line: &'a Line) -> JsonEntry<'a> {
+        let (row, entry) = (&line.row, &line.row.entry);
         JsonEntry {
             tfd: entry.tfd,
             toff: entry.toff,
             events: events::names(entry.events),
+            ready: match line.ready {
+                Ready::Events(events) => Some(events::names(events)),
+                Ready::Unknown => None,
+            },
             data: format!("{:#x}", entry.data),
+            data_is: match line.data {
+                Data::Fd => Some("fd"),
+                Data::Pointer => Some("pointer"),
+                Data::Other => None,
+            },
             state: row.state.name(),
+            stale: line.is_stale(),
             file: JsonFile {
                 name: &row.file,
                 inode: entry.inode,
                 device: device_numbers(entry.device),
             },
-            stale: row.stale.as_deref(),
+            reused: row.reused.as_ref().map(|(place, name)| JsonReused {
+                place: place.into(),
+                name,
+            }),
             places: places(&row.places),
+            held_by: line.held.iter().map(JsonHeld::from).collect(),
         }
     }
 }
 
-pub fn print(report: &Report, out: &mut impl Write) -> io::Result<()> {
-    let Searched {
-        processes,
-        not_permitted,
-        hidden,
-        ..
-    } = report.searched;
-    let searched = JsonSearched {
-        processes,
-        not_permitted,
-        hidden,
+/// Prints an epoll file.
+pub fn print(epoll: &Epoll, out: &mut impl Write, format: Format) -> io::Result<()> {
+    let lines = epoll.lines.iter().filter(|line| format.shows(line));
+    let object = JsonEpoll {
+        holders: places(&epoll.holders),
+        entries: lines.map(JsonEntry::from).collect(),
     };
-    for Epoll { holders, rows, .. } in &report.epolls {
-        let epoll = JsonEpoll {
-            holders: places(holders),
-            entries: rows.iter().map(JsonEntry::from).collect(),
-            searched: &searched,
-        };
-        serde_json::to_writer(&mut *out, &epoll)?;
-        writeln!(out)?;
-    }
-    Ok(())
+    serde_json::to_writer(&mut *out, &object)?;
+    writeln!(out)
+}
+
+/// Prints the last object.
+pub fn finish(summary: &Summary, status: u8, out: &mut impl Write) -> io::Result<()> {
+    let searched = &summary.searched;
+    let last = JsonLast {
+        summary: JsonSummary {
+            instances: summary.instances,
+            entries: summary.entries,
+            stale: summary.stale,
+            unsettled: summary.unsettled,
+            complete: summary.is_complete(),
+            processes: searched.processes,
+            not_inspected: searched
+                .not_inspected
+                .iter()
+                .map(|table| table.pid)
+                .collect(),
+            hidden: searched.hidden,
+            errors: searched.errors.iter().map(ToString::to_string).collect(),
+            status,
+        },
+    };
+    serde_json::to_writer(&mut *out, &last)?;
+    writeln!(out)
 }

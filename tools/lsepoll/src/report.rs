@@ -1,98 +1,123 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The result of a search.
+//! The results of a search: names, what else holds a file, and which files are ready.
 
-use crate::error::Error;
 use crate::fdinfo::Entry;
-use crate::process::Place;
-
-/// The epoll files that were found, and what was searched.
-#[derive(Default)]
-pub struct Report {
-    pub epolls: Vec<Epoll>,
-    pub searched: Searched,
-    /// Why some of the selected processes or fds are missing.
-    pub errors: Vec<Error>,
-}
-
-impl Report {
-    pub fn rows(&self) -> impl Iterator<Item = &Row> {
-        self.epolls.iter().flat_map(|epoll| &epoll.rows)
-    }
-}
-
-/// The scope of the search.
-#[derive(Default)]
-pub struct Searched {
-    pub processes: usize,
-    pub files: usize,
-    /// Processes that the caller may not inspect.
-    pub not_permitted: usize,
-    /// Whether /proc hides processes, which are not counted.
-    pub hidden: bool,
-    pub rounds: u32,
-}
+use crate::held::{Held, Holds, Memory};
+use crate::instance::{Row, State};
+use crate::listing::Listing;
+use crate::name;
+use crate::process::{Pid, Place, Table};
+use crate::ready::{Poller, Ready};
+use crate::search::Found;
+use crate::sockets::Sockets;
 
 /// An epoll file.
 pub struct Epoll {
-    /// Where it is open. States are as seen from the first place.
+    /// Where it is open: the oldest of the selected processes first.
     pub holders: Vec<Place>,
-    /// The length of the interest list. With --stale, not all have a row.
-    pub entries: usize,
-    pub rows: Vec<Row>,
+    /// One for each entry.
+    pub lines: Vec<Line>,
+}
+
+/// An entry.
+pub struct Line {
+    pub row: Row,
+    /// If it is nowhere: what seems to hold the target file.
+    pub held: Vec<Held>,
+    pub ready: Ready,
+    pub data: Data,
+}
+
+/// What the data of an entry seems to be.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Data {
+    /// The fd under which the file was added.
+    Fd,
+    /// The address of memory of the process.
+    Pointer,
+    Other,
+}
+
+impl Data {
+    fn of(entry: &Entry, memory: &Memory) -> Data {
+        if entry.data == entry.tfd as u64 {
+            Data::Fd
+        } else if memory.has(entry.data) {
+            Data::Pointer
+        } else {
+            Data::Other
+        }
+    }
+}
+
+impl Line {
+    pub fn is_stale(&self) -> bool {
+        matches!(
+            self.row.state,
+            State::Moved | State::Elsewhere | State::Nowhere
+        )
+    }
 }
 
 impl Epoll {
-    /// The number of entries that are known not to be in place.
-    pub fn misplaced(&self) -> usize {
-        self.rows
-            .iter()
-            .filter(|row| row.state.is_misplaced())
-            .count()
+    pub fn home(&self) -> &Table {
+        &self.holders[0].table
+    }
+
+    pub fn count(&self, has: impl Fn(&Line) -> bool) -> usize {
+        self.lines.iter().filter(|line| has(line)).count()
+    }
+
+    pub fn in_state(&self, state: State) -> usize {
+        self.count(|line| line.row.state == state)
     }
 }
 
-/// An entry, and where its target file is.
-#[derive(Clone)]
-pub struct Row {
-    pub entry: Entry,
-    pub state: State,
-    /// The name of the target file.
-    pub file: String,
-    /// The name of another file to which the fd of the entry refers now.
-    pub stale: Option<String>,
-    /// Where the target file is open: the fd of the entry first, then others in the same fd table.
-    pub places: Vec<Place>,
+/// Makes reports.
+#[derive(Default)]
+pub struct Reporter {
+    sockets: Sockets,
+    poller: Poller,
+    holds: Holds,
 }
 
-/// Ordered from near to far.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, PartialOrd, Ord)]
-pub enum State {
-    /// The fd of the entry still refers to the target file.
-    InPlace,
-    /// Another fd of the same process does.
-    Moved,
-    /// Only fds of other processes do, or of a thread with its own fd table.
-    Elsewhere,
-    /// No fd of any process that was searched does.
-    Nowhere,
-    /// The entry, or a file that might be its target, kept changing.
-    Unsettled,
-}
-
-impl State {
-    pub fn name(self) -> &'static str {
-        match self {
-            State::InPlace => "in place",
-            State::Moved => "moved",
-            State::Elsewhere => "elsewhere",
-            State::Nowhere => "nowhere",
-            State::Unsettled => "unsettled",
+impl Reporter {
+    pub fn report(&mut self, Found { holders, rows }: Found, listing: &Listing) -> Epoll {
+        let memory = Memory::of(holders[0].table.pid);
+        let mut lines = Vec::new();
+        for mut row in rows {
+            let home = holders[0].table.pid;
+            // The process that has the socket open is usually in its network namespace.
+            let pid = row.places.first().map_or(home, |place| place.table.pid);
+            self.add_address(&mut row.file, pid);
+            if let Some((place, name)) = &mut row.reused {
+                self.add_address(name, place.table.pid);
+            }
+            let held = match row.state {
+                State::Nowhere => self.holds.find(&row.entry, &holders, listing),
+                _ => Vec::new(),
+            };
+            let ready = match row.places.first() {
+                Some(place) => self.poller.poll(place, row.entry.events),
+                None => Ready::Unknown,
+            };
+            let data = Data::of(&row.entry, &memory);
+            lines.push(Line {
+                row,
+                held,
+                ready,
+                data,
+            });
         }
+        Epoll { holders, lines }
     }
 
-    /// Whether the target file is known not to be in place.
-    pub fn is_misplaced(self) -> bool {
-        !matches!(self, State::InPlace | State::Unsettled)
+    fn add_address(&mut self, name: &mut String, pid: Pid) {
+        let inode = name::socket_inode(name);
+        if let Some(address) = inode.and_then(|inode| self.sockets.address(pid, inode)) {
+            name.push(' ');
+            name.push_str(address);
+        }
     }
 }

@@ -3,7 +3,7 @@
 //! Malformed lines of /proc.
 
 use crate::tap::{Outcome, same};
-use lsepoll::{fdinfo, process, sockets};
+use crate::{fdinfo, process, sockets};
 use std::panic::catch_unwind;
 use std::time::{SystemTime, UNIX_EPOCH};
 

@@ -2,7 +2,9 @@
 
 //! Runs lsepoll.
 
+use crate::schema;
 use crate::tap::{Outcome, contains, same};
+use serde_json::Value;
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -55,6 +57,17 @@ impl Ran {
         same((self.err.as_str(), self.status), ("", Some(0)))
             .map_err(|e| format!("{e}\n{}", self.out))?;
         Ok(self.out)
+    }
+
+    /// The epoll instances and the summary that lsepoll has printed as JSON. It succeeds if all
+    /// processes could be inspected, or does not matter that some could not.
+    pub fn json(&self) -> Result<(Vec<Value>, Value), Box<dyn Error>> {
+        let (instances, summary) = schema::check(&self.out)?;
+        same(self.err.as_str(), "")?;
+        same(summary["status"].as_i64(), self.status.map(i64::from))?;
+        let is_complete = summary["complete"].as_bool() == Some(true);
+        same(self.status, Some(if is_complete { 0 } else { 3 }))?;
+        Ok((instances, summary))
     }
 
     /// Expects an error, and nothing on stdout.

@@ -11,11 +11,28 @@ mod errors;
 mod fuzz;
 mod lsepoll;
 mod output;
+mod scene;
 mod schema;
 mod tap;
 mod ways;
 
-use ::lsepoll::{kcmp, process};
+// Parts of lsepoll, which has no library.
+#[allow(dead_code, unused_imports)]
+#[path = "../../src/error.rs"]
+mod error;
+#[allow(dead_code, unused_imports)]
+#[path = "../../src/fdinfo.rs"]
+mod fdinfo;
+#[allow(dead_code, unused_imports)]
+#[path = "../../src/kcmp.rs"]
+mod kcmp;
+#[allow(dead_code, unused_imports)]
+#[path = "../../src/process.rs"]
+mod process;
+#[allow(dead_code, unused_imports)]
+#[path = "../../src/sockets.rs"]
+mod sockets;
+
 use std::process::ExitCode;
 use tap::Test;
 

@@ -3,11 +3,11 @@
 //! Output and exit status of lsepoll.
 
 use crate::lsepoll::{command, lines, program, run};
+use crate::process::Fd;
+use crate::scene::{self, Actor};
 use crate::schema;
 use crate::tap::{Outcome, contains, same, skip};
 use crate::ways::{A, B, C, EPOLL, add_eventfd, create, eventfd_name, move_file};
-use lsepoll::process::Fd;
-use lsepoll::scene::{self, Actor};
 use serde_json::json;
 use std::error::Error;
 use std::ffi::CStr;
@@ -35,7 +35,7 @@ fn two_entries() -> io::Result<Actor> {
 pub fn json() -> Outcome {
     let way = two_entries()?;
     let pid = way.pid;
-    let found = schema::check(&run(&["--json", &pid.to_string()])?.quiet()?)?;
+    let (found, summary) = run(&["--json", &pid.to_string()])?.json()?;
     let [found] = &found[..] else {
         return Err("not one epoll instance".into());
     };
@@ -45,21 +45,26 @@ pub fn json() -> Outcome {
         let file = &found["entries"][0]["file"];
         json!({ "name": name, "inode": file["inode"], "device": file["device"] })
     };
+    let mut reused = place(B);
+    reused["name"] = name(B)?.into();
     let expected = json!({
         "holders": [place(EPOLL)],
         "entries": [
             {
-                "tfd": A, "toff": 0, "events": ["IN", "ERR", "HUP"], "data": "0x3c",
-                "state": "in place", "file": file(name(A)?), "stale": null, "places": [place(A)],
+                "tfd": A, "toff": 0, "events": ["IN", "ERR", "HUP"], "ready": [],
+                "data": "0x3c", "data_is": "fd", "state": "in place", "stale": false,
+                "file": file(name(A)?), "reused": null, "places": [place(A)], "held_by": [],
             },
             {
-                "tfd": B, "toff": 0, "events": ["IN", "ERR", "HUP"], "data": "0x3d",
-                "state": "moved", "file": file(name(C)?), "stale": name(B)?, "places": [place(C)],
+                "tfd": B, "toff": 0, "events": ["IN", "ERR", "HUP"], "ready": [],
+                "data": "0x3d", "data_is": "fd", "state": "moved", "stale": true,
+                "file": file(name(C)?), "reused": reused, "places": [place(C)], "held_by": [],
             },
         ],
-        "searched": found["searched"],
     });
     same(found, &expected)?;
+    let counts = ["instances", "entries", "stale", "unsettled"].map(|name| summary[name].as_u64());
+    same(counts, [Some(1), Some(2), Some(1), Some(0)])?;
     // The check would be worthless if anything fitted the schema.
     let mut wrong = expected.clone();
     wrong["entries"][0]["state"] = "lost".into();
@@ -91,7 +96,7 @@ pub fn selection() -> Outcome {
     let all = run(&[])?;
     contains(
         &all.out,
-        &format!("pid {one} (way), fd 50: 2 entries, 1 not in place"),
+        &format!("pid {one} (way), fd 50: 2 entries, 1 stale: 1 moved"),
     )?;
     contains(
         &all.out,
@@ -100,12 +105,10 @@ pub fn selection() -> Outcome {
     let named = run(&["--name", "lsepoll other"])?.out;
     same(headings(&named), 2)?;
 
-    // /proc has at most 15 characters of a name.
-    let nobody = run(&["--name", "lsepoll nobody has this name"])?;
-    same((nobody.out.as_str(), nobody.status), ("", Some(0)))?;
-    contains(&nobody.err, "lsepoll: no epoll instance found")?;
-    let nobody = run(&["--json", "--name", "lsepoll nobody has this name"])?;
-    contains(&nobody.err, "lsepoll: no epoll instance found")
+    let typo = "lsepoll nobody has this name";
+    run(&["--name", typo])?.fails_with(&format!("lsepoll: no process has the name {typo:?}\n"))?;
+    let (found, summary) = schema::check(&run(&["--json", "--name", typo])?.out)?;
+    same((found.len(), summary["status"].as_u64()), (0, Some(2)))
 }
 
 pub fn stale() -> Outcome {
@@ -114,10 +117,10 @@ pub fn stale() -> Outcome {
     let found = run(&["--stale", &pid])?;
     let (file, now) = (eventfd_name(way.pid, C)?, eventfd_name(way.pid, B)?);
     let expected = [
-        format!("pid {pid} (way), fd 50: 2 entries, 1 not in place"),
+        format!("pid {pid} (way), fd 50: 2 entries, 1 stale: 1 moved"),
         String::new(),
-        "FD | TOFF | EVENTS | DATA | STATE | FILE | WHERE".to_string(),
-        format!("61 | 0 | IN | 61 | stale, moved | {file} | fd 70; fd 61 is now {now}"),
+        "FD | EVENTS | READY | DATA | STATE | FILE | WHERE".to_string(),
+        format!("61 | IN | - | fd 61 | moved | {file} | fd 70; fd 61 is now {now}"),
     ];
     same(
         (lines(&found.out), found.status),
@@ -126,7 +129,7 @@ pub fn stale() -> Outcome {
     let found = run(&["--stale", "--json", &pid])?;
     same(found.status, Some(1))?;
     same(
-        schema::check(&found.out)?[0]["entries"]
+        schema::check(&found.out)?.0[0]["entries"]
             .as_array()
             .map(Vec::len),
         Some(1),
@@ -137,10 +140,10 @@ pub fn stale() -> Outcome {
         add_eventfd(A)?;
         Ok(0)
     })?;
-    same(
-        run(&["--stale", &way.pid.to_string()])?.quiet()?,
-        String::new(),
-    )
+    let pid = way.pid.to_string();
+    same(run(&["--stale", &pid])?.quiet()?, String::new())?;
+    let (found, summary) = run(&["--stale", "--json", &pid])?.json()?;
+    same((found.len(), summary["entries"].as_u64()), (0, Some(1)))
 }
 
 /// The two ends of a pseudoterminal: for the terminal, and for the program that runs in it.
@@ -203,7 +206,7 @@ pub fn terminal() -> Outcome {
     let plain = run(&[&pid])?.quiet()?;
     same(plain.contains('\x1b'), false)?;
     // Yellow.
-    let moved = "\x1b[33mstale, moved\x1b[0m";
+    let moved = "\x1b[33mmoved\x1b[0m";
     contains(&run(&["--color", "always", &pid])?.quiet()?, moved)?;
 
     let wide = run_in_terminal(200, &[&pid])?;
@@ -248,7 +251,7 @@ pub fn odd_names() -> Outcome {
     )?;
     contains(&out, "in place  /tmp/lsepoll\\u{1b}[31m\\ntest (deleted)\n")?;
     // JSON has its own escapes.
-    let found = schema::check(&run(&["--json", &way.pid.to_string()])?.quiet()?)?;
+    let found = run(&["--json", &way.pid.to_string()])?.json()?.0;
     let name = &found[0]["entries"][0]["file"]["name"];
     same(name.as_str(), Some("/tmp/lsepoll\x1b[31m\ntest (deleted)"))?;
     same(
@@ -264,7 +267,7 @@ pub fn manual_page() -> Outcome {
     for text in [
         "--stale",
         "CAP_SYS_PTRACE",
-        "entries[].stale",
+        "entries[].reused",
         "unsettled",
         "WHEN",
     ] {
