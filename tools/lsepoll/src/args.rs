@@ -16,7 +16,7 @@ use clap::{ColorChoice, CommandFactory, Parser};
 #[command(name = "lsepoll", version, max_term_width = 100)]
 pub struct Args {
     /// List the epoll instances of these processes only
-    #[arg(value_name = "PID", value_parser = clap::value_parser!(Pid).range(1..))]
+    #[arg(value_name = "PID", value_parser = pid)]
     pub pids: Vec<Pid>,
 
     /// List the epoll instances of processes with this name only
@@ -56,6 +56,14 @@ pub struct Args {
     /// Print the manual page: lsepoll --man | man -l -
     #[arg(long, exclusive = true)]
     pub man: bool,
+}
+
+fn pid(text: &str) -> Result<Pid, String> {
+    match text.parse() {
+        Ok(pid) if pid > 0 => Ok(pid),
+        Ok(pid) => Err(format!("{pid} is not in 1..")),
+        Err(_) => Err(format!("not a PID: to select by name, use --name {text}")),
+    }
 }
 
 fn seconds(text: &str) -> Result<f64, String> {

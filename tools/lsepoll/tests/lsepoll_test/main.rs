@@ -5,14 +5,18 @@
 //! Looks for lsepoll beside itself, then where cargo has built it. Arguments select tests whose
 //! names contain one of them.
 
+mod busy;
 mod calls;
 mod changes;
+mod ends;
 mod errors;
 mod fuzz;
+mod held;
 mod lsepoll;
 mod output;
 mod scene;
 mod schema;
+mod shared;
 mod tap;
 mod ways;
 
@@ -57,6 +61,11 @@ const TESTS: &[(&str, Test)] = &[
     ("many_places", ways::many_places),
     ("kinds_of_files", ways::kinds_of_files),
     ("events", ways::events),
+    ("prefork_server", shared::prefork),
+    ("stale_from_each_holder", shared::stale),
+    ("held_by_system_call", held::system_call),
+    ("held_by_mapping", held::mapping),
+    ("file_with_own_inode", held::file_with_own_inode),
     ("json", output::json),
     ("selection", output::selection),
     ("stale", output::stale),
@@ -80,6 +89,16 @@ const TESTS: &[(&str, Test)] = &[
     ("unprivileged", errors::unprivileged),
     ("not_permitted", errors::not_permitted),
     ("user_namespace", errors::user_namespace),
+    ("nothing_found", ends::nothing_found),
+    ("zombie", ends::zombie),
+    ("names", ends::names),
+    ("process_ends", ends::process_ends),
+    ("interrupted", ends::interrupted),
+    ("timeout", ends::timeout),
+    (
+        "demo_beside_unrelated_work",
+        busy::demo_beside_unrelated_work,
+    ),
     ("calls", calls::calls),
     ("changes", changes::changes),
     ("eventfd_passed_round", changes::eventfd_passed_round),
@@ -89,8 +108,8 @@ const TESTS: &[(&str, Test)] = &[
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    if args == ["--hold"] {
-        return ways::hold();
+    if args.first().is_some_and(|arg| arg == "--hold") {
+        return ways::hold(args.get(1));
     }
     // Ignore the options of libtest that cargo test passes on.
     let names: Vec<&String> = args.iter().filter(|arg| !arg.starts_with('-')).collect();

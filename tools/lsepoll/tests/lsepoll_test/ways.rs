@@ -100,8 +100,11 @@ pub fn fork() -> Outcome {
     )
 }
 
-/// Holds its files open until its parent ends.
-pub fn hold() -> ExitCode {
+/// Holds its files open until its parent ends, under another name.
+pub fn hold(comm: Option<&String>) -> ExitCode {
+    if let Some(comm) = comm {
+        let _ = fs::write("/proc/self/comm", comm);
+    }
     // SAFETY: No memory is involved.
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
     println!("holding");
