@@ -3,8 +3,9 @@
 //! Tests of lsepoll, run by cargo, or in a guest without it. Prints TAP.
 //!
 //! Looks for lsepoll beside itself, then where cargo has built it. Arguments select tests whose
-//! names contain one of them.
+//! names contain one of them. `--bench-entries NUMBER` prints a table of times instead.
 
+mod bench;
 mod busy;
 mod calls;
 mod changes;
@@ -110,6 +111,15 @@ fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     if args.first().is_some_and(|arg| arg == "--hold") {
         return ways::hold(args.get(1));
+    }
+    if args.len() == 2 && args[0] == "--bench-entries" {
+        return match bench::run(&args[1]) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(e) => {
+                eprintln!("{e}");
+                ExitCode::FAILURE
+            }
+        };
     }
     // Ignore the options of libtest that cargo test passes on.
     let names: Vec<&String> = args.iter().filter(|arg| !arg.starts_with('-')).collect();
