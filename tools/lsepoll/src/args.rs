@@ -2,8 +2,11 @@
 
 //! The command line, and the text of --help and of the manual page.
 
+use crate::instance::State;
 use crate::process::{Fd, Pid};
+use crate::text::Column;
 use clap::{ColorChoice, CommandFactory, Parser};
+use clap_complete::Shell;
 
 /// List the files that epoll instances watch, and where they are open
 ///
@@ -33,6 +36,44 @@ pub struct Args {
     #[arg(short, long)]
     pub stale: bool,
 
+    /// Print only entries whose target file is ready now; exit with 1 if there are any
+    ///
+    /// Looks 10 times in 200 ms. READY says in how many of these looks the file was ready: if in
+    /// all, the entry keeps an event loop spinning.
+    #[arg(short, long)]
+    pub ready: bool,
+
+    /// Print only entries in these states
+    #[arg(long, value_name = "STATES", value_delimiter = ',')]
+    pub state: Vec<State>,
+
+    /// Print only entries whose FILE contains this text
+    #[arg(long, value_name = "TEXT")]
+    pub file: Option<String>,
+
+    /// Print only epoll instances with at least this number of entries
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        default_value = "0",
+        hide_default_value = true
+    )]
+    pub min_entries: usize,
+
+    /// Print one line for each epoll instance: the heading
+    #[arg(long, conflicts_with = "json")]
+    pub summary: bool,
+
+    /// Print these columns
+    #[arg(
+        short,
+        long,
+        value_name = "COLUMNS",
+        value_delimiter = ',',
+        ignore_case = true
+    )]
+    pub output: Vec<Column>,
+
     /// Print JSON: one object per epoll instance, and a summary, each on its own line
     #[arg(short, long)]
     pub json: bool,
@@ -52,6 +93,10 @@ pub struct Args {
     /// Set up processes with entries in all states but unsettled, list them, and check the rows
     #[arg(long, exclusive = true)]
     pub demo: bool,
+
+    /// Print completions for a shell
+    #[arg(long, value_name = "SHELL", exclusive = true)]
+    pub completions: Option<Shell>,
 
     /// Print the manual page: lsepoll --man | man -l -
     #[arg(long, exclusive = true)]

@@ -14,11 +14,12 @@ use crate::limits;
 use crate::name;
 use crate::order::Answer;
 use crate::process::{Fd, Pid, Place};
+use clap::ValueEnum;
 use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
 
 /// Where the target file of an entry is. Ordered from near to far.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, PartialOrd, Ord, ValueEnum)]
 pub enum State {
     /// The fd of the entry refers to it in a process that has the epoll file open.
     InPlace,

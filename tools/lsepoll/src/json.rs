@@ -2,6 +2,7 @@
 
 //! The JSON that lsepoll prints: described in the manual page, and stable.
 
+use crate::advice;
 use crate::events;
 use crate::held::Held;
 use crate::name::device_numbers;
@@ -9,7 +10,6 @@ use crate::process::{Fd, Pid, Place, Table};
 use crate::ready::Ready;
 use crate::report::{Data, Epoll, Line};
 use crate::summary::Summary;
-use crate::text::Format;
 use serde::Serialize;
 use std::io::{self, Write};
 
@@ -17,6 +17,7 @@ use std::io::{self, Write};
 struct JsonEpoll<'a> {
     holders: Vec<JsonPlace<'a>>,
     entries: Vec<JsonEntry<'a>>,
+    advice: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -33,6 +34,7 @@ struct JsonEntry<'a> {
     toff: u32,
     events: Vec<String>,
     ready: Option<Vec<String>>,
+    looks: Option<(u32, u32)>,
     data: String,
     data_is: Option<&'static str>,
     state: &'static str,
@@ -77,6 +79,7 @@ struct JsonSummary {
     entries: usize,
     stale: usize,
     unsettled: usize,
+    ready: usize,
     complete: bool,
     processes: usize,
     not_inspected: Vec<Pid>,
@@ -133,6 +136,7 @@ impl<'a> From<&'a Line> for JsonEntry<'a> {
                 Ready::Events(events) => Some(events::names(events)),
                 Ready::Unknown => None,
             },
+            looks: line.looks,
             data: format!("{:#x}", entry.data),
             data_is: match line.data {
                 Data::Fd => Some("fd"),
@@ -157,11 +161,11 @@ impl<'a> From<&'a Line> for JsonEntry<'a> {
 }
 
 /// Prints an epoll file.
-pub fn print(epoll: &Epoll, out: &mut impl Write, format: Format) -> io::Result<()> {
-    let lines = epoll.lines.iter().filter(|line| format.shows(line));
+pub fn print(epoll: &Epoll, lines: &[&Line], out: &mut impl Write) -> io::Result<()> {
     let object = JsonEpoll {
         holders: places(&epoll.holders),
-        entries: lines.map(JsonEntry::from).collect(),
+        entries: lines.iter().map(|line| JsonEntry::from(*line)).collect(),
+        advice: advice::lines(lines, epoll),
     };
     serde_json::to_writer(&mut *out, &object)?;
     writeln!(out)
@@ -176,6 +180,7 @@ pub fn finish(summary: &Summary, status: u8, out: &mut impl Write) -> io::Result
             entries: summary.entries,
             stale: summary.stale,
             unsettled: summary.unsettled,
+            ready: summary.ready,
             complete: summary.is_complete(),
             processes: searched.processes,
             not_inspected: searched

@@ -26,6 +26,13 @@ pub const CONFIRMATIONS: (usize, usize) = (1, 20);
 /// Instances with more entries than this are searched after all others.
 pub const LARGE: usize = 1_000;
 
+/// How often --ready looks which files are ready, and how long it waits in between.
+pub const LOOKS: u32 = 10;
+pub const LOOK_PAUSE: Duration = Duration::from_millis(20);
+
+/// Terminals with fewer columns do not get EVENTS and DATA.
+pub const NARROW: u16 = 80;
+
 /// When the progress bar appears.
 pub const PROGRESS: Duration = Duration::from_secs(1);
 

@@ -33,6 +33,7 @@ mod search;
 mod report;
 
 // Text and JSON.
+mod advice;
 mod events;
 mod json;
 mod summary;
@@ -47,13 +48,14 @@ use args::Args;
 use clap::{ColorChoice, FromArgMatches};
 use control::Control;
 use error::Error;
-use report::Reporter;
+use instance::State;
+use report::{Line, Reporter, count};
 use search::Selection;
 use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 use summary::{FAILED, Summary};
-use text::{Format, count};
+use text::Format;
 
 fn main() -> ExitCode {
     let matches = args::command().get_matches();
@@ -94,14 +96,17 @@ fn run(args: &Args) -> Result<ExitCode, Error> {
     let format = Format {
         width,
         verbose: args.verbose,
-        stale: args.stale,
+        summary: args.summary,
+        columns: args.output.clone(),
     };
 
     let mut text = Vec::new();
     if args.man {
         man::print(&mut text).map_err(|e| Error::Io("manual page", e))?;
+    } else if let Some(shell) = args.completions {
+        clap_complete::generate(shell, &mut args::command(), "lsepoll", &mut text);
     } else if args.demo {
-        let is_right = demo::run(&mut text, format)?;
+        let is_right = demo::run(&mut text, &format)?;
         write(&text)?;
         return Ok(if is_right {
             ExitCode::SUCCESS
@@ -109,37 +114,54 @@ fn run(args: &Args) -> Result<ExitCode, Error> {
             FAILED.into()
         });
     } else {
-        return list(args, format);
+        return list(args, &format);
     }
     write(&text)?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn list(args: &Args, format: Format) -> Result<ExitCode, Error> {
+/// Whether the user wants to see an entry.
+fn is_wanted(args: &Args, line: &Line) -> bool {
+    let is_stale = line.is_stale() || line.row.state == State::Unsettled;
+    (!args.stale || is_stale)
+        && (!args.ready || line.ready.is_ready())
+        && (args.state.is_empty() || args.state.contains(&line.row.state))
+        && (args.file.as_ref()).is_none_or(|text| line.row.file.contains(text.as_str()))
+}
+
+fn list(args: &Args, format: &Format) -> Result<ExitCode, Error> {
     let selection = Selection {
         pids: args.pids.clone(),
         name: args.name.clone(),
         efd: args.fd,
     };
+    let is_filtered = args.stale || args.ready || !args.state.is_empty() || args.file.is_some();
     control::catch_interrupt();
     let mut control = Control::new(args.timeout.map(Duration::from_secs_f64));
     let mut reporter = Reporter::default();
     let mut summary = Summary::default();
-    let mut is_first = true;
+    let (mut is_first, mut is_found) = (true, false);
     summary.searched = search::search(&selection, &mut control, &mut |found, listing, control| {
-        let epoll = reporter.report(found, listing);
+        let mut epoll = reporter.report(found, listing);
+        if args.ready {
+            reporter.look_again(&mut epoll);
+        }
         summary.add(&epoll);
-        if args.stale && !epoll.lines.iter().any(|line| format.shows(line)) {
+        let lines: Vec<_> = (epoll.lines.iter())
+            .filter(|line| is_wanted(args, line))
+            .collect();
+        if epoll.lines.len() < args.min_entries || (is_filtered && lines.is_empty()) {
             return Ok(());
         }
+        is_found |= args.ready || lines.iter().any(|line| line.is_stale());
         let mut text = Vec::new();
         let printed = if args.json {
-            json::print(&epoll, &mut text, format)
+            json::print(&epoll, &lines, &mut text)
         } else {
-            if !std::mem::replace(&mut is_first, false) {
+            if !std::mem::replace(&mut is_first, false) && !args.summary {
                 text.push(b'\n');
             }
-            text::print(&epoll, &mut text, format)
+            text::print(&epoll, &lines, &mut text, format)
         };
         printed.map_err(|e| Error::Io("output", e))?;
         control.pause(|| write(&text))
@@ -148,7 +170,7 @@ fn list(args: &Args, format: Format) -> Result<ExitCode, Error> {
     summary.is_late = !summary.is_interrupted && control.is_late();
     drop(control);
 
-    let status = summary.status(args.stale);
+    let status = summary.status(is_found && (args.stale || args.ready));
     if args.verbose {
         say(&statistics(&summary));
     }

@@ -171,6 +171,15 @@ pub fn is_not_permitted(error: &io::Error) -> bool {
     error.kind() == ErrorKind::PermissionDenied
 }
 
+/// The age of a process in seconds.
+pub fn age(table: &Table) -> Option<u64> {
+    let uptime = fs::read_to_string("/proc/uptime").ok()?;
+    let uptime: f64 = uptime.split_whitespace().next()?.parse().ok()?;
+    // SAFETY: No memory is involved.
+    let ticks = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
+    Some((uptime as u64).saturating_sub(table.started / u64::try_from(ticks).ok()?.max(1)))
+}
+
 /// Whether a process is called `name`: its main thread, its executable, or argv[0].
 pub fn has_name(table: &Table, name: &str) -> bool {
     if table.comm == name {

@@ -5,8 +5,9 @@
 use crate::fdinfo::Entry;
 use crate::held::{Held, Holds, Memory};
 use crate::instance::{Row, State};
+use crate::limits;
 use crate::listing::Listing;
-use crate::name;
+use crate::name::{self, printable};
 use crate::process::{Pid, Place, Table};
 use crate::ready::{Poller, Ready};
 use crate::search::Found;
@@ -26,6 +27,8 @@ pub struct Line {
     /// If it is nowhere: what seems to hold the target file.
     pub held: Vec<Held>,
     pub ready: Ready,
+    /// In how many of how many looks it was ready.
+    pub looks: Option<(u32, u32)>,
     pub data: Data,
 }
 
@@ -60,11 +63,20 @@ impl Line {
     }
 }
 
+impl Line {
+    /// Whether epoll_wait(2) returned this entry each time, if the process handled no event.
+    pub fn spins(&self) -> bool {
+        let is_edge_triggered = self.row.entry.events & libc::EPOLLET as u32 != 0;
+        !is_edge_triggered && self.looks.is_some_and(|(ready, looks)| ready == looks)
+    }
+}
+
 impl Epoll {
     pub fn home(&self) -> &Table {
         &self.holders[0].table
     }
 
+    /// The number of entries for which a condition holds.
     pub fn count(&self, has: impl Fn(&Line) -> bool) -> usize {
         self.lines.iter().filter(|line| has(line)).count()
     }
@@ -72,6 +84,44 @@ impl Epoll {
     pub fn in_state(&self, state: State) -> usize {
         self.count(|line| line.row.state == state)
     }
+}
+
+pub fn process(table: &Table) -> String {
+    thread(table, table.tid)
+}
+
+pub fn thread(table: &Table, tid: i32) -> String {
+    let (pid, comm) = (table.pid, printable(&table.comm));
+    if tid == pid {
+        format!("pid {pid} ({comm})")
+    } else {
+        format!("pid {pid} tid {tid} ({comm})")
+    }
+}
+
+/// Formats places, with the process unless the fd table is `home`.
+pub fn places(places: &[Place], home: &Table, limit: usize) -> String {
+    let tables: Vec<_> = (places.chunk_by(|a, b| a.table.tid == b.table.tid)).collect();
+    let mut named = Vec::new();
+    for places in tables.iter().take(limit) {
+        let table = &places[0].table;
+        let fds: Vec<_> = places.iter().map(|place| place.fd.to_string()).collect();
+        let fds = fds.join(", ");
+        named.push(if table.tid == home.tid {
+            format!("fd {fds}")
+        } else {
+            format!("{} fd {fds}", process(table))
+        });
+    }
+    if tables.len() > limit {
+        named.push(format!("{} more", tables.len() - limit));
+    }
+    named.join("; ")
+}
+
+/// A number and its noun.
+pub fn count(n: usize, one: &str, many: &str) -> String {
+    format!("{n} {}", if n == 1 { one } else { many })
 }
 
 /// Makes reports.
@@ -107,10 +157,32 @@ impl Reporter {
                 row,
                 held,
                 ready,
+                looks: None,
                 data,
             });
         }
         Epoll { holders, lines }
+    }
+
+    /// Looks several times which files are ready.
+    pub fn look_again(&mut self, epoll: &mut Epoll) {
+        for look in 0..limits::LOOKS {
+            if look > 0 {
+                std::thread::sleep(limits::LOOK_PAUSE);
+            }
+            for line in &mut epoll.lines {
+                let Some(place) = line.row.places.first() else {
+                    continue;
+                };
+                let ready = self.poller.poll(place, line.row.entry.events);
+                let (count, looks) = line.looks.get_or_insert((0, 0));
+                *looks += 1;
+                if ready.is_ready() {
+                    *count += 1;
+                    line.ready = ready;
+                }
+            }
+        }
     }
 
     fn add_address(&mut self, name: &mut String, pid: Pid) {

@@ -6,12 +6,11 @@ use crate::instance::State;
 use crate::limits;
 use crate::name::printable;
 use crate::process;
-use crate::report::{Epoll, Line};
+use crate::report::{Epoll, Line, count};
 use crate::search::Searched;
-use crate::text::count;
 
-/// Exit status with --stale if an entry is stale.
-const STALE: u8 = 1;
+/// An entry is printed, and the user has asked for those that are stale or ready.
+const FOUND: u8 = 1;
 pub const FAILED: u8 = 2;
 /// Not everything was looked at.
 const INCOMPLETE: u8 = 3;
@@ -26,6 +25,7 @@ pub struct Summary {
     pub stale: usize,
     pub nowhere: usize,
     pub unsettled: usize,
+    pub ready: usize,
     pub searched: Searched,
     pub is_late: bool,
     pub is_interrupted: bool,
@@ -37,6 +37,7 @@ impl Summary {
         self.entries += epoll.lines.len();
         self.stale += epoll.count(Line::is_stale);
         self.nowhere += epoll.in_state(State::Nowhere);
+        self.ready += epoll.count(|line| line.ready.is_ready());
         self.unsettled += epoll.in_state(State::Unsettled);
     }
 
@@ -54,14 +55,14 @@ impl Summary {
         !is_cut && self.unsettled == 0 && *missed == 0 && !is_hidden
     }
 
-    /// `stale`: whether to look for stale entries.
-    pub fn status(&self, stale: bool) -> u8 {
+    /// `is_found`: whether an entry was found that the user has looked for.
+    pub fn status(&self, is_found: bool) -> u8 {
         if self.is_interrupted {
             INTERRUPTED
         } else if !self.searched.errors.is_empty() {
             FAILED
-        } else if stale && self.stale > 0 {
-            STALE
+        } else if is_found {
+            FOUND
         } else if !self.is_complete() {
             INCOMPLETE
         } else {
@@ -102,7 +103,7 @@ impl Summary {
             } else {
                 format!(
                     "{unsettled} unsettled: the entry, or files that could be its target, kept \
-                     changing during {}",
+                     changing during {}: stop the processes by SIGSTOP to settle it",
                     count(*rounds as usize, "round", "rounds")
                 )
             });

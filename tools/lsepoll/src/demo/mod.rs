@@ -98,7 +98,7 @@ fn server(channel: Fd) -> io::Result<Pid> {
 }
 
 /// Runs the demo. Returns whether each row is right.
-pub fn run(out: &mut impl Write, format: Format) -> Result<bool, Error> {
+pub fn run(out: &mut impl Write, format: &Format) -> Result<bool, Error> {
     let error = |e| Error::Io("demo", e);
     let [ours, theirs] = scene::socketpair(libc::SOCK_STREAM).map_err(error)?;
     let client = Actor::start("client", || client(ours)).map_err(error)?;
@@ -144,7 +144,8 @@ pub fn run(out: &mut impl Write, format: Format) -> Result<bool, Error> {
         .count();
     out.write_all(STORY.as_bytes()).map_err(error)?;
     for epoll in &epolls {
-        text::print(epoll, out, format).map_err(error)?;
+        let lines: Vec<_> = epoll.lines.iter().collect();
+        text::print(epoll, &lines, out, format).map_err(error)?;
     }
     writeln!(out, "\n{right} of {} rows are right.", lines.len()).map_err(error)?;
     Ok(right == expected.len() && lines.len() == expected.len())

@@ -77,7 +77,18 @@ impl Ran {
     }
 }
 
-/// The lines of a listing, cells separated by " | ".
+/// The lines below the tables: causes, cures and repair.
+pub fn advice(out: &str) -> Vec<&str> {
+    out.lines().filter(|line| is_advice(line)).collect()
+}
+
+fn is_advice(line: &str) -> bool {
+    ["fd ", "fds ", "To "]
+        .iter()
+        .any(|start| line.starts_with(start))
+}
+
+/// The lines of a listing without advice, cells separated by " | ".
 pub fn lines(out: &str) -> Vec<String> {
     let line = |line: &str| {
         let cells: Vec<_> = line
@@ -87,5 +98,18 @@ pub fn lines(out: &str) -> Vec<String> {
             .collect();
         cells.join(" | ")
     };
-    out.lines().map(line).collect()
+    let mut lines = Vec::new();
+    let mut last_was_advice = false;
+    for text in out.lines() {
+        if is_advice(text) {
+            // The empty line before it.
+            if !last_was_advice {
+                lines.pop();
+            }
+        } else {
+            lines.push(line(text));
+        }
+        last_was_advice = is_advice(text);
+    }
+    lines
 }

@@ -48,15 +48,16 @@ pub fn json() -> Outcome {
     let mut reused = place(B);
     reused["name"] = name(B)?.into();
     let expected = json!({
+        "advice": found["advice"],
         "holders": [place(EPOLL)],
         "entries": [
             {
-                "tfd": A, "toff": 0, "events": ["IN", "ERR", "HUP"], "ready": [],
+                "tfd": A, "toff": 0, "events": ["IN", "ERR", "HUP"], "ready": [], "looks": null,
                 "data": "0x3c", "data_is": "fd", "state": "in place", "stale": false,
                 "file": file(name(A)?), "reused": null, "places": [place(A)], "held_by": [],
             },
             {
-                "tfd": B, "toff": 0, "events": ["IN", "ERR", "HUP"], "ready": [],
+                "tfd": B, "toff": 0, "events": ["IN", "ERR", "HUP"], "ready": [], "looks": null,
                 "data": "0x3d", "data_is": "fd", "state": "moved", "stale": true,
                 "file": file(name(C)?), "reused": reused, "places": [place(C)], "held_by": [],
             },
@@ -209,24 +210,30 @@ pub fn terminal() -> Outcome {
     let moved = "\x1b[33mmoved\x1b[0m";
     contains(&run(&["--color", "always", &pid])?.quiet()?, moved)?;
 
-    let wide = run_in_terminal(200, &[&pid])?;
+    let wide = run_in_terminal(400, &[&pid])?;
     contains(&wide, moved)?;
     same(without_colors(&wide), plain.clone())?;
     same(
-        run_in_terminal(200, &["--color", "never", &pid])?.contains('\x1b'),
+        run_in_terminal(400, &["--color", "never", &pid])?.contains('\x1b'),
         false,
     )?;
 
-    let narrow = without_colors(&run_in_terminal(75, &[&pid])?);
-    let widest = narrow.lines().map(|line| line.chars().count()).max();
-    same((65..=75).contains(&widest.unwrap_or(0)), true)?;
+    let widest = |text: &str| text.lines().map(|line| line.chars().count()).max();
+    let narrow = without_colors(&run_in_terminal(80, &[&pid])?);
+    same((70..=80).contains(&widest(&narrow).unwrap_or(0)), true)?;
     // The same words.
     let words = |text: &str| {
         let mut words: Vec<_> = text.split_whitespace().map(str::to_string).collect();
         words.sort();
         words
     };
-    same(words(&narrow), words(&plain))
+    same(words(&narrow), words(&plain))?;
+
+    // Without EVENTS and DATA, and still readable.
+    let narrowest = without_colors(&run_in_terminal(60, &[&pid])?);
+    same(widest(&narrowest) <= Some(60), true)?;
+    contains(&narrowest, "FD  READY  STATE     FILE         WHERE\n")?;
+    contains(&narrowest, "61  -      moved     [eventfd:")
 }
 
 /// Names that must not reach a terminal unescaped.
