@@ -6,6 +6,7 @@
 //! tells whether a file of a process is the one behind an entry.
 
 pub mod args;
+pub mod bytes;
 pub mod candidates;
 pub mod demo;
 pub mod error;
