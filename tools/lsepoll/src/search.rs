@@ -266,6 +266,6 @@ fn add_address(name: &mut String, pid: Pid, sockets: &mut Sockets) {
     let inode = name::socket_inode(name);
     if let Some(address) = inode.and_then(|inode| sockets.address(pid, inode)) {
         name.push(' ');
-        name.push_str(address);
+        name.push_str(&address);
     }
 }

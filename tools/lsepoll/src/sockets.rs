@@ -1,177 +1,362 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Addresses of sockets, from /proc/PID/net.
+//! What the kernel tells about sockets.
+//!
+//! The first source that knows a socket is believed: sock_diag(7), then /proc/PID/net, then the
+//! socket itself.
 
-use crate::process::Pid;
+pub mod ask;
+pub mod diag;
+pub mod proc;
+
+use crate::bytes::Bytes;
+use crate::process::{Pid, Place};
 use std::collections::HashMap;
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
-const INET: [&str; 10] = [
-    "tcp", "tcp6", "udp", "udp6", "udplite", "udplite6", "raw", "raw6", "icmp", "icmp6",
+/// Sockets that one table of the kernel lists.
+#[derive(Clone, Copy, Debug)]
+pub enum Protocol {
+    Inet(libc::c_int),
+    Unix,
+    Netlink,
+    Packet,
+    Vsock,
+    Xdp,
+}
+
+const PROTOCOLS: [Protocol; 11] = [
+    // Its first connection may be listed for TCP, too, with the same inode.
+    Protocol::Inet(libc::IPPROTO_MPTCP),
+    Protocol::Inet(libc::IPPROTO_TCP),
+    Protocol::Inet(libc::IPPROTO_UDP),
+    Protocol::Inet(libc::IPPROTO_UDPLITE),
+    Protocol::Inet(libc::IPPROTO_RAW),
+    Protocol::Inet(libc::IPPROTO_ICMP),
+    Protocol::Unix,
+    Protocol::Netlink,
+    Protocol::Packet,
+    Protocol::Vsock,
+    Protocol::Xdp,
 ];
 
-/// TCP_LISTEN of net/tcp_states.h, as printed in /proc/PID/net/tcp.
-const TCP_LISTEN: &str = "0A";
-/// __SO_ACCEPTCON, the flag of a listening unix socket.
-const UNIX_LISTEN: u32 = 1 << 16;
+/// See net/tcp_states.h.
+const STATES: [&str; 13] = [
+    "ESTABLISHED",
+    "SYN_SENT",
+    "SYN_RECV",
+    "FIN_WAIT1",
+    "FIN_WAIT2",
+    "TIME_WAIT",
+    "CLOSE",
+    "CLOSE_WAIT",
+    "LAST_ACK",
+    "LISTEN",
+    "CLOSING",
+    "NEW_SYN_RECV",
+    // BOUND_INACTIVE, which only sock_diag(7) tells apart.
+    "CLOSE",
+];
 
-type ByInode = HashMap<u64, String>;
+/// See linux/netlink.h.
+const NETLINK_FAMILIES: [&str; 23] = [
+    "route",
+    "unused",
+    "usersock",
+    "firewall",
+    "sock_diag",
+    "nflog",
+    "xfrm",
+    "selinux",
+    "iscsi",
+    "audit",
+    "fib_lookup",
+    "connector",
+    "netfilter",
+    "ip6_fw",
+    "dnrtmsg",
+    "kobject_uevent",
+    "generic",
+    "dm",
+    "scsitransport",
+    "ecryptfs",
+    "rdma",
+    "crypto",
+    "smc",
+];
+
+/// Protocols whose sockets are of no use until they are bound or connected.
+const CONNECTIONS: [&str; 4] = ["mptcp", "tcp", "udp", "udplite"];
+
+/// Sockets by inode.
+pub type Table = HashMap<u64, Socket>;
+
+/// Adds a socket, unless an earlier source has it.
+fn add(table: &mut Table, found: Option<(u64, Socket)>) {
+    // A socket without a file has inode 0.
+    if let Some((inode, socket)) = found.filter(|(inode, _)| *inode != 0) {
+        table.entry(inode).or_insert(socket);
+    }
+}
+
+/// What is known about a socket.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Socket {
+    /// Such as `tcp` or `unix stream`.
+    pub protocol: String,
+    /// An abstract address begins with `@`.
+    pub local: Option<Bytes>,
+    pub remote: Option<Bytes>,
+    /// As the kernel calls it; `None` if the protocol has none.
+    pub state: Option<&'static str>,
+    /// The path that a unix socket is bound to.
+    pub path: Option<Bytes>,
+    /// The inode of the other end of a unix socket.
+    pub peer: Option<u64>,
+}
+
+impl Socket {
+    fn new(protocol: impl Into<String>) -> Socket {
+        Socket {
+            protocol: protocol.into(),
+            local: None,
+            remote: None,
+            state: None,
+            path: None,
+            peer: None,
+        }
+    }
+
+    fn inet(protocol: libc::c_int, local: SocketAddr, remote: SocketAddr, state: u8) -> Socket {
+        let is_set = |a: &SocketAddr| a.port() != 0 || !a.ip().is_unspecified();
+        let address = |a: SocketAddr| Some(a).filter(is_set).map(|a| Bytes::from(a.to_string()));
+        let is_stream = [libc::IPPROTO_TCP, libc::IPPROTO_MPTCP].contains(&protocol);
+        // Protocols without connections are CLOSE unless they are connected.
+        let state = if is_stream {
+            state_name(state)
+        } else {
+            stream_state(state)
+        };
+        Socket {
+            local: address(local),
+            remote: address(remote),
+            state,
+            ..Socket::new(inet_name(protocol))
+        }
+    }
+
+    fn unix(kind: libc::c_int) -> Socket {
+        Socket::new(format!("unix{}", kind_name(kind)))
+    }
+
+    fn bind_unix(&mut self, name: &[u8]) {
+        self.local = unix_address(name);
+        self.path = self.local.clone().filter(|_| name.first() != Some(&0));
+    }
+
+    fn netlink(family: libc::c_int, port: u32) -> Socket {
+        let name = usize::try_from(family)
+            .ok()
+            .and_then(|n| NETLINK_FAMILIES.get(n));
+        let name = name.map_or_else(|| family.to_string(), |name| name.to_string());
+        Socket {
+            local: (port != 0).then(|| format!("port {port}").into()),
+            ..Socket::new(format!("netlink {name}"))
+        }
+    }
+
+    fn packet(protocol: u16, interface: u32) -> Socket {
+        Socket {
+            local: Some(format!("protocol {protocol:#06x}, interface {interface}").into()),
+            ..Socket::new("packet")
+        }
+    }
+
+    fn vsock(kind: libc::c_int, local: (u32, u32), remote: (u32, u32)) -> Socket {
+        let address = |(cid, port): (u32, u32)| {
+            let cid = match cid {
+                libc::VMADDR_CID_ANY => "*".to_string(),
+                cid => cid.to_string(),
+            };
+            (port != u32::MAX).then(|| format!("{cid}:{port}").into())
+        };
+        Socket {
+            local: address(local),
+            remote: address(remote),
+            ..Socket::new(format!("vsock{}", kind_name(kind)))
+        }
+    }
+
+    fn xdp(interface: u32, queue: Option<u32>) -> Socket {
+        let queue = queue.filter(|_| interface != 0);
+        Socket {
+            local: queue.map(|queue| format!("interface {interface}, queue {queue}").into()),
+            ..Socket::new("xdp")
+        }
+    }
+
+    /// The socket as text, in the form `tcp LOCAL -> REMOTE STATE`.
+    pub fn text(&self) -> Bytes {
+        let mut text = self.protocol.clone().into_bytes();
+        let mut append = |parts: &[&[u8]]| parts.iter().for_each(|part| text.extend(*part));
+        match (&self.local, &self.path) {
+            // Not an abstract address.
+            (Some(local), Some(path)) if path.starts_with(b"@") => append(&[b" ./", local]),
+            (Some(local), _) => append(&[b" ", local]),
+            (None, _) if self.remote.is_none() && CONNECTIONS.contains(&&self.protocol[..]) => {
+                append(&[b" unbound"]);
+            }
+            (None, _) => {}
+        }
+        if let Some(remote) = &self.remote {
+            append(&[b" -> ", remote]);
+        }
+        if let Some(state) = self.state.filter(|state| *state != "ESTABLISHED") {
+            append(&[b" ", state.as_bytes()]);
+        }
+        text.into()
+    }
+}
+
+fn inet_name(protocol: libc::c_int) -> &'static str {
+    match protocol {
+        libc::IPPROTO_MPTCP => "mptcp",
+        libc::IPPROTO_TCP => "tcp",
+        libc::IPPROTO_UDP => "udp",
+        libc::IPPROTO_UDPLITE => "udplite",
+        libc::IPPROTO_ICMP => "icmp",
+        _ => "raw",
+    }
+}
+
+/// The protocol with the files of another one.
+fn inet_protocol(protocol: libc::c_int) -> libc::c_int {
+    match protocol {
+        libc::IPPROTO_ICMPV6 => libc::IPPROTO_ICMP,
+        protocol => protocol,
+    }
+}
+
+fn state_name(state: u8) -> Option<&'static str> {
+    STATES.get(usize::from(state).checked_sub(1)?).copied()
+}
+
+/// The state of a socket that is CLOSE, too, where it has no connections.
+fn stream_state(state: u8) -> Option<&'static str> {
+    state_name(state).filter(|state| ["ESTABLISHED", "LISTEN"].contains(state))
+}
+
+fn kind_name(kind: libc::c_int) -> &'static str {
+    match kind {
+        libc::SOCK_STREAM => " stream",
+        libc::SOCK_DGRAM => " dgram",
+        libc::SOCK_SEQPACKET => " seqpacket",
+        _ => "",
+    }
+}
+
+/// A name as in struct sockaddr_un: a path that ends with a NUL, or a NUL and an abstract address,
+/// which some programs fill up with NULs.
+fn unix_address(name: &[u8]) -> Option<Bytes> {
+    let is_nul = |byte: &u8| *byte == 0;
+    match name.split_first()? {
+        (0, rest) => {
+            let end = rest
+                .iter()
+                .rposition(|byte| !is_nul(byte))
+                .map_or(0, |at| at + 1);
+            Some([b"@", &rest[..end]].concat().into())
+        }
+        _ => Some(name.split(is_nul).next()?.to_vec().into()),
+    }
+}
 
 /// The sockets of each network namespace that was needed so far.
 #[derive(Default)]
 pub struct Sockets {
-    namespaces: HashMap<PathBuf, ByInode>,
+    own: Option<Table>,
+    namespaces: HashMap<PathBuf, Table>,
+    /// As on a kernel without sock_diag(7).
+    #[doc(hidden)]
+    pub without_diag: bool,
 }
 
 impl Sockets {
-    /// Protocol and addresses of a socket, if it is in the network namespace of process `pid`.
-    pub fn address(&mut self, pid: Pid, inode: u64) -> Option<&str> {
-        // Without CONFIG_NET_NS, there is no link, and only one namespace.
-        let namespace = fs::read_link(format!("/proc/{pid}/ns/net")).unwrap_or_default();
-        let sockets = self
-            .namespaces
-            .entry(namespace)
-            .or_insert_with(|| read(pid));
-        sockets.get(&inode).map(String::as_str)
-    }
-}
-
-fn read(pid: Pid) -> ByInode {
-    let mut sockets = HashMap::new();
-    let mut parse_lines = |protocol: &str, parse: &dyn Fn(&str) -> Option<(u64, String)>| {
-        // Protocols that this kernel does not have are missing.
-        if let Ok(text) = fs::read(format!("/proc/{pid}/net/{protocol}")) {
-            let text = String::from_utf8_lossy(&text);
-            // The first line names the columns.
-            sockets.extend(text.lines().skip(1).filter_map(parse));
+    /// What is known about a socket that is open at `place`.
+    pub fn find(&mut self, place: &Place, inode: u64) -> Option<Socket> {
+        if let Some(socket) = self.listed(place.table.pid, inode) {
+            return Some(socket.clone());
         }
-    };
-    for protocol in INET {
-        parse_lines(protocol, &|line| parse_inet(protocol, line));
+        ask::ask(place, inode)
     }
-    parse_lines("unix", &parse_unix);
-    parse_lines("netlink", &parse_netlink);
-    parse_lines("packet", &parse_packet);
-    sockets
+
+    /// A socket in the network namespace of lsepoll or of process `pid`.
+    pub fn listed(&mut self, pid: Pid, inode: u64) -> Option<&Socket> {
+        let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/net"));
+        let own_pid = std::process::id() as Pid;
+        let without_diag = self.without_diag;
+        let own = self.own.get_or_insert_with(|| read(own_pid, !without_diag));
+        if own.contains_key(&inode) {
+            return own.get(&inode);
+        }
+        // Without CONFIG_NET_NS, there is no link, and only one namespace.
+        let theirs = namespace(&pid.to_string()).ok()?;
+        if namespace("self").is_ok_and(|own| own == theirs) {
+            return None;
+        }
+        let table = self
+            .namespaces
+            .entry(theirs)
+            .or_insert_with(|| read(pid, false));
+        table.get(&inode)
+    }
+
+    /// Protocol and addresses of a socket in the network namespace of process `pid`.
+    pub fn address(&mut self, pid: Pid, inode: u64) -> Option<String> {
+        let text = self.listed(pid, inode)?.text();
+        Some(String::from_utf8_lossy(&text).into_owned())
+    }
 }
 
-/// Parses a line of /proc/PID/net/tcp or a file with the same format.
-pub fn parse_inet(protocol: &str, line: &str) -> Option<(u64, String)> {
-    let fields: Vec<&str> = line.split_whitespace().collect();
-    let local = parse_address(fields.get(1)?)?;
-    let remote = parse_address(fields.get(2)?)?;
-    let inode = fields.get(9)?.parse().ok()?;
-    let text = if remote.port() != 0 {
-        format!("{protocol} {local} -> {remote}")
-    } else if *fields.get(3)? == TCP_LISTEN && protocol.starts_with("tcp") {
-        format!("{protocol} {local} listening")
-    } else {
-        format!("{protocol} {local}")
-    };
-    Some((inode, text))
-}
-
-/// Parses an address, as words in host byte order, and a port: `0100007F:0050`.
-fn parse_address(text: &str) -> Option<SocketAddr> {
-    let (address, port) = text.split_once(':')?;
-    let port = u16::from_str_radix(port, 16).ok()?;
-    let mut bytes = Vec::new();
-    for word in address.as_bytes().chunks(8) {
-        let word = u32::from_str_radix(std::str::from_utf8(word).ok()?, 16).ok()?;
-        bytes.extend(word.to_ne_bytes());
+fn read(pid: Pid, is_own: bool) -> Table {
+    let mut table = Table::new();
+    for protocol in PROTOCOLS {
+        if !is_own || diag::read(protocol, &mut table).is_err() {
+            proc::read(pid, protocol, &mut table);
+        }
     }
-    let address = if let Ok(bytes) = <[u8; 4]>::try_from(&bytes[..]) {
-        IpAddr::from(Ipv4Addr::from(bytes))
-    } else {
-        IpAddr::from(Ipv6Addr::from(<[u8; 16]>::try_from(&bytes[..]).ok()?))
-    };
-    Some(SocketAddr::new(address, port))
-}
-
-/// Parses a line of /proc/PID/net/unix.
-pub fn parse_unix(line: &str) -> Option<(u64, String)> {
-    let fields: Vec<&str> = line.split_whitespace().collect();
-    let inode = fields.get(6)?.parse().ok()?;
-    let mut text = match *fields.get(4)? {
-        "0001" => "unix stream",
-        "0002" => "unix dgram",
-        "0005" => "unix seqpacket",
-        _ => "unix",
-    }
-    .to_string();
-    if let Some(path) = fields.get(7) {
-        // The path may have spaces, and is the rest of the line.
-        let start = path.as_ptr() as usize - line.as_ptr() as usize;
-        text.push(' ');
-        text.push_str(&line[start..]);
-    }
-    if u32::from_str_radix(fields.get(3)?, 16).ok()? & UNIX_LISTEN != 0 {
-        text.push_str(" listening");
-    }
-    Some((inode, text))
-}
-
-/// Parses a line of /proc/PID/net/netlink.
-pub fn parse_netlink(line: &str) -> Option<(u64, String)> {
-    let fields: Vec<&str> = line.split_whitespace().collect();
-    let (protocol, port) = (fields.get(1)?, fields.get(2)?);
-    let inode = fields.get(9)?.parse().ok()?;
-    Some((inode, format!("netlink protocol {protocol}, port {port}")))
-}
-
-/// Parses a line of /proc/PID/net/packet.
-pub fn parse_packet(line: &str) -> Option<(u64, String)> {
-    let fields: Vec<&str> = line.split_whitespace().collect();
-    let (protocol, interface) = (fields.get(3)?, fields.get(4)?);
-    let inode = fields.get(8)?.parse().ok()?;
-    Some((
-        inode,
-        format!("packet protocol 0x{protocol}, interface {interface}"),
-    ))
+    table
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[cfg(target_endian = "little")]
     #[test]
-    fn addresses() {
-        let line = "   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000  \
-                    1000        0 4711 1 0000000000000000 100 0 0 10 0";
-        let expected = (4711, "tcp 127.0.0.1:8080 listening".to_string());
-        assert_eq!(parse_inet("tcp", line), Some(expected));
-        let line = "   1: 00000000000000000000000001000000:0050 \
-                    B80D0120000000000000000001000000:C350 01 00000000:00000000 00:00000000 \
-                    00000000     0        0 4712 1 0000000000000000 20 4 30 10 -1";
-        let expected = (4712, "tcp6 [::1]:80 -> [2001:db8::1]:50000".to_string());
-        assert_eq!(parse_inet("tcp6", line), Some(expected));
-        assert_eq!(parse_inet("tcp", "0: 0100007F:1F90"), None);
-        assert_eq!(
-            parse_address("0100007:1F90").map(|a| a.port()),
-            Some(0x1f90)
-        );
+    fn unix_addresses() {
+        let address = |name: &[u8]| unix_address(name).map(|name| name.to_vec());
+        assert_eq!(address(b"/run/a b\0"), Some(b"/run/a b".to_vec()));
+        assert_eq!(address(b"\0abc\0\0\0"), Some(b"@abc".to_vec()));
+        assert_eq!(address(b"\0a\0c\0"), Some(b"@a\0c".to_vec()));
+        assert_eq!(address(b"\0\0"), Some(b"@".to_vec()));
+        assert_eq!(address(b""), None);
+        let mut socket = Socket::unix(libc::SOCK_DGRAM);
+        socket.bind_unix(b"@x\0");
+        assert_eq!(socket.text().to_string(), "unix dgram ./@x");
+        socket.bind_unix(b"\0x");
+        assert_eq!(socket.text().to_string(), "unix dgram @x");
+        assert_eq!(socket.path, None);
     }
 
     #[test]
-    fn unix_sockets() {
-        let line = "ffff9d2b: 00000002 00000000 00010000 0001 01 4713 /run/a b";
-        let expected = (4713, "unix stream /run/a b listening".to_string());
-        assert_eq!(parse_unix(line), Some(expected));
-        let line = "ffff9d2b: 00000003 00000000 00000000 0005 03 4714";
-        assert_eq!(parse_unix(line), Some((4714, "unix seqpacket".to_string())));
-    }
-
-    #[test]
-    fn netlink_and_packet_sockets() {
-        let line =
-            "0000000044b2123 15  4711   00000001 0        0        0     2        0        4715";
-        let expected = (4715, "netlink protocol 15, port 4711".to_string());
-        assert_eq!(parse_netlink(line), Some(expected));
-        let line = "0000000044b2123 3      3    0003   2     1 0      0      4716";
-        let expected = (4716, "packet protocol 0x0003, interface 2".to_string());
-        assert_eq!(parse_packet(line), Some(expected));
+    fn the_first_source_wins() {
+        let mut table = Table::new();
+        for (inode, name) in [(7, "tcp"), (7, "unix"), (0, "unix")] {
+            add(&mut table, Some((inode, Socket::new(name))));
+        }
+        assert_eq!(table.len(), 1);
+        assert_eq!(table[&7].protocol, "tcp");
     }
 }

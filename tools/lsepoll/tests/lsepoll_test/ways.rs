@@ -459,7 +459,7 @@ pub fn kinds_of_files() -> Outcome {
         let (ours, theirs) = (port(1).ok_or("tcp")?, port(2).ok_or("tcp")?);
         let listening = link(164)?;
         files.push(format!(
-            "{} tcp 127.0.0.1:{theirs} listening",
+            "{} tcp 127.0.0.1:{theirs} LISTEN",
             listening.display()
         ));
         let addresses = format!("127.0.0.1:{ours} -> 127.0.0.1:{theirs}");
