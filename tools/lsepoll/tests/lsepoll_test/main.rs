@@ -10,6 +10,7 @@ mod changes;
 mod errors;
 mod fuzz;
 mod lsepoll;
+mod names;
 mod output;
 mod schema;
 mod tap;
@@ -45,6 +46,18 @@ const TESTS: &[(&str, Test)] = &[
     ("stale", output::stale),
     ("terminal", output::terminal),
     ("odd_names", output::odd_names),
+    ("forged_names", names::forged),
+    ("tcp_states", names::tcp_states),
+    ("other_sockets", names::other_sockets),
+    ("unix_sockets", names::unix_sockets),
+    (
+        "unix_sockets_without_diag",
+        names::unix_sockets_without_diag,
+    ),
+    ("details", names::details),
+    ("targets", names::targets),
+    ("paths", names::paths),
+    ("many_sockets", names::many_sockets),
     ("manual_page", output::manual_page),
     ("no_kcmp", errors::no_kcmp),
     ("kcmp_not_permitted", errors::kcmp_not_permitted),
