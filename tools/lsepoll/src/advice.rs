@@ -59,7 +59,7 @@ fn causes_of(line: &Line, epoll: &Epoll) -> Vec<Cause> {
             None => Cause::Nowhere,
         }),
     }
-    causes.extend(row.reused.as_ref().map(|_| Cause::Reused));
+    causes.extend(line.reused.as_ref().map(|_| Cause::Reused));
     causes
 }
 

@@ -2,6 +2,7 @@
 
 //! What else holds a file open that no fd refers to: system calls in progress, and mappings.
 
+use crate::bytes::Bytes;
 use crate::fdinfo::Entry;
 use crate::listing::Listing;
 use crate::process::{Fd, Pid, Place, Table, numbers};
@@ -40,7 +41,7 @@ pub enum Held {
     /// A thread of the process is in this system call, called with the fd of the entry.
     Syscall(Rc<Table>, Pid, &'static str),
     /// The process has mapped a file with the same inode, and this name.
-    Mapping(Rc<Table>, String),
+    Mapping(Rc<Table>, Bytes),
 }
 
 /// Parses /proc/PID/task/TID/syscall: the name of the system call, and its fd.
@@ -93,7 +94,7 @@ pub fn parse_mapping(line: &str) -> Option<((u32, u32), u64, &str)> {
 }
 
 type Inode = ((u32, u32), u64);
-type Mappings = HashMap<Inode, Vec<(Rc<Table>, String)>>;
+type Mappings = HashMap<Inode, Vec<(Rc<Table>, Bytes)>>;
 
 /// What was read so far.
 #[derive(Default)]
@@ -151,7 +152,7 @@ fn mappings(listing: &Listing) -> Mappings {
         {
             let is_pollable = !name.starts_with('/') || name.starts_with("/dev/");
             if inode != 0 && is_pollable && seen.insert((device, inode)) {
-                let mapping = (table.clone(), name.to_string());
+                let mapping = (table.clone(), name.to_string().into());
                 mappings.entry((device, inode)).or_default().push(mapping);
             }
         }

@@ -3,14 +3,16 @@
 //! The JSON that lsepoll prints: described in the manual page, and stable.
 
 use crate::advice;
+use crate::bytes::Bytes;
 use crate::events;
 use crate::held::Held;
-use crate::name::device_numbers;
+use crate::name::{File, Peer, device_numbers};
 use crate::process::{Fd, Pid, Place, Table};
 use crate::ready::Ready;
 use crate::report::{Data, Epoll, Line};
 use crate::summary::Summary;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 #[derive(Serialize)]
@@ -24,7 +26,7 @@ struct JsonEpoll<'a> {
 struct JsonPlace<'a> {
     pid: Pid,
     tid: Pid,
-    comm: &'a str,
+    comm: &'a Bytes,
     fd: Fd,
 }
 
@@ -39,33 +41,75 @@ struct JsonEntry<'a> {
     data_is: Option<&'static str>,
     state: &'static str,
     stale: bool,
-    file: JsonFile<'a>,
+    file: JsonTarget<'a>,
     reused: Option<JsonReused<'a>>,
     places: Vec<JsonPlace<'a>>,
     held_by: Vec<JsonHeld<'a>>,
 }
 
 #[derive(Serialize)]
-struct JsonFile<'a> {
-    name: &'a str,
+struct JsonTarget<'a> {
+    #[serde(flatten)]
+    file: JsonFile<'a>,
     inode: u64,
     device: String,
+}
+
+#[derive(Serialize)]
+struct JsonFile<'a> {
+    name: Bytes,
+    kind: &'a str,
+    path: Option<&'a Bytes>,
+    deleted: bool,
+    protocol: Option<&'a str>,
+    local: Option<&'a Bytes>,
+    remote: Option<&'a Bytes>,
+    state: Option<&'static str>,
+    peers: Vec<JsonPeer<'a>>,
+    details: BTreeMap<&'static str, &'a str>,
+}
+
+#[derive(Serialize)]
+struct JsonPeer<'a> {
+    pid: Pid,
+    comm: &'a Bytes,
 }
 
 #[derive(Serialize)]
 struct JsonReused<'a> {
     #[serde(flatten)]
     place: JsonPlace<'a>,
-    name: &'a str,
+    file: JsonFile<'a>,
+}
+
+impl<'a> From<&'a File> for JsonFile<'a> {
+    fn from(file: &'a File) -> JsonFile<'a> {
+        let socket = file.socket.as_ref();
+        let peer = |Peer { pid, comm }: &'a Peer| JsonPeer { pid: *pid, comm };
+        JsonFile {
+            name: file.text(),
+            kind: &file.kind,
+            path: file.path.as_ref(),
+            deleted: file.deleted,
+            protocol: socket.map(|socket| &*socket.protocol),
+            local: socket.and_then(|socket| socket.local.as_ref()),
+            remote: socket.and_then(|socket| socket.remote.as_ref()),
+            state: socket.and_then(|socket| socket.state),
+            peers: file.peers.iter().map(peer).collect(),
+            details: (file.details.iter())
+                .map(|(key, value)| (*key, value.as_str()))
+                .collect(),
+        }
+    }
 }
 
 #[derive(Serialize)]
 struct JsonHeld<'a> {
     pid: Pid,
     tid: Pid,
-    comm: &'a str,
+    comm: &'a Bytes,
     syscall: Option<&'static str>,
-    mapping: Option<&'a str>,
+    mapping: Option<&'a Bytes>,
 }
 
 #[derive(Serialize)]
@@ -145,14 +189,14 @@ impl<'a> From<&'a Line> for JsonEntry<'a> {
             },
             state: row.state.name(),
             stale: line.is_stale(),
-            file: JsonFile {
-                name: &row.file,
+            file: JsonTarget {
+                file: (&line.file).into(),
                 inode: entry.inode,
                 device: device_numbers(entry.device),
             },
-            reused: row.reused.as_ref().map(|(place, name)| JsonReused {
+            reused: line.reused.as_ref().map(|(place, file)| JsonReused {
                 place: place.into(),
-                name,
+                file: file.into(),
             }),
             places: places(&row.places),
             held_by: line.held.iter().map(JsonHeld::from).collect(),

@@ -7,6 +7,7 @@
 //!
 //! The modules form layers. Each uses only those above it.
 
+mod bytes;
 mod error;
 mod limits;
 
@@ -126,7 +127,8 @@ fn is_wanted(args: &Args, line: &Line) -> bool {
     (!args.stale || is_stale)
         && (!args.ready || line.ready.is_ready())
         && (args.state.is_empty() || args.state.contains(&line.row.state))
-        && (args.file.as_ref()).is_none_or(|text| line.row.file.contains(text.as_str()))
+        && (args.file.as_ref())
+            .is_none_or(|text| line.file.text().to_string().contains(text.as_str()))
 }
 
 fn list(args: &Args, format: &Format) -> Result<ExitCode, Error> {

@@ -2,6 +2,7 @@
 
 //! Processes, their fd tables, and the places where files are open.
 
+use crate::bytes::Bytes;
 use crate::error::Error;
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -17,7 +18,7 @@ pub struct Table {
     pub pid: Pid,
     /// A thread that uses the table. Differs from `pid` if the thread has its own table.
     pub tid: Pid,
-    pub comm: String,
+    pub comm: Bytes,
     /// When the process was started, in clock ticks since boot.
     pub started: u64,
 }
@@ -30,7 +31,7 @@ impl Table {
         Rc::new(Table {
             pid,
             tid: pid,
-            comm: String::new(),
+            comm: Bytes::default(),
             started: 0,
         })
     }
@@ -70,7 +71,7 @@ impl Place {
 /// The fields of /proc/PID/stat that are used here.
 #[derive(Debug, Eq, PartialEq)]
 pub struct Stat {
-    pub comm: String,
+    pub comm: Bytes,
     pub state: char,
     pub parent: Pid,
     pub kernel_thread: bool,
@@ -86,15 +87,17 @@ impl Stat {
     }
 }
 
-pub fn parse_stat(text: &str) -> Option<Stat> {
-    let (_, rest) = text.split_once('(')?;
+pub fn parse_stat(text: &[u8]) -> Option<Stat> {
     // The name may contain parentheses, the rest does not.
-    let (comm, rest) = rest.rsplit_once(')')?;
+    let start = text.iter().position(|byte| *byte == b'(')? + 1;
+    let end = text.iter().rposition(|byte| *byte == b')')?;
+    let comm = text.get(start..end)?.to_vec();
+    let rest = std::str::from_utf8(&text[end + 1..]).ok()?;
     let fields: Vec<&str> = rest.split_whitespace().collect();
     // See proc_pid_stat(5), where the state, which is first here, is field 3.
     let number = |field: usize| fields.get(field - 3)?.parse::<u64>().ok();
     Some(Stat {
-        comm: comm.to_string(),
+        comm: comm.into(),
         state: fields.first()?.chars().next()?,
         parent: number(4)?.try_into().ok()?,
         kernel_thread: number(9)? & PF_KTHREAD != 0,
@@ -106,7 +109,7 @@ pub fn parse_stat(text: &str) -> Option<Stat> {
 /// The status of a process, or of a thread.
 pub fn stat(pid: Pid) -> io::Result<Stat> {
     let text = fs::read(format!("/proc/{pid}/stat"))?;
-    parse_stat(&String::from_utf8_lossy(&text)).ok_or(ErrorKind::InvalidData.into())
+    parse_stat(&text).ok_or(ErrorKind::InvalidData.into())
 }
 
 /// The entries of a directory whose names are numbers.
@@ -182,7 +185,7 @@ pub fn age(table: &Table) -> Option<u64> {
 
 /// Whether a process is called `name`: its main thread, its executable, or argv[0].
 pub fn has_name(table: &Table, name: &str) -> bool {
-    if table.comm == name {
+    if *table.comm == *name.as_bytes() {
         return true;
     }
     let is_last = |path: &[u8]| path.rsplit(|byte| *byte == b'/').next() == Some(name.as_bytes());
@@ -201,12 +204,12 @@ mod tests {
 
     #[test]
     fn stat_with_an_odd_name() {
-        let text = "7 (a) b\n) S 1 7 7 0 -1 2129984 0 0 0 0 0 0 0 0 20 0 3 0 4711 0 0\n";
+        let text = b"7 (a) b\n) S 1 7 7 0 -1 2129984 0 0 0 0 0 0 0 0 20 0 3 0 4711 0 0\n";
         let stat = parse_stat(text).unwrap();
-        assert_eq!(stat.comm, "a) b\n");
+        assert_eq!(*stat.comm, *b"a) b\n");
         assert!(stat.kernel_thread);
         assert_eq!((stat.state, stat.parent), ('S', 1));
         assert_eq!((stat.threads, stat.started), (3, 4711));
-        assert_eq!(parse_stat("7 (a) S 1"), None);
+        assert_eq!(parse_stat(b"7 (a) S 1"), None);
     }
 }

@@ -7,11 +7,10 @@ use crate::held::{Held, Holds, Memory};
 use crate::instance::{Row, State};
 use crate::limits;
 use crate::listing::Listing;
-use crate::name::{self, printable};
-use crate::process::{Pid, Place, Table};
+use crate::name::{File, Names};
+use crate::process::{Place, Table};
 use crate::ready::{Poller, Ready};
 use crate::search::Found;
-use crate::sockets::Sockets;
 
 /// An epoll file.
 pub struct Epoll {
@@ -24,6 +23,10 @@ pub struct Epoll {
 /// An entry.
 pub struct Line {
     pub row: Row,
+    /// The target file.
+    pub file: File,
+    /// If the entry is stale: where its fd refers to another file, and that file.
+    pub reused: Option<(Place, File)>,
     /// If it is nowhere: what seems to hold the target file.
     pub held: Vec<Held>,
     pub ready: Ready,
@@ -91,7 +94,7 @@ pub fn process(table: &Table) -> String {
 }
 
 pub fn thread(table: &Table, tid: i32) -> String {
-    let (pid, comm) = (table.pid, printable(&table.comm));
+    let (pid, comm) = (table.pid, &table.comm);
     if tid == pid {
         format!("pid {pid} ({comm})")
     } else {
@@ -127,7 +130,7 @@ pub fn count(n: usize, one: &str, many: &str) -> String {
 /// Makes reports.
 #[derive(Default)]
 pub struct Reporter {
-    sockets: Sockets,
+    names: Option<Names>,
     poller: Poller,
     holds: Holds,
 }
@@ -136,14 +139,21 @@ impl Reporter {
     pub fn report(&mut self, Found { holders, rows }: Found, listing: &Listing) -> Epoll {
         let memory = Memory::of(holders[0].table.pid);
         let mut lines = Vec::new();
-        for mut row in rows {
-            let home = holders[0].table.pid;
-            // The process that has the socket open is usually in its network namespace.
-            let pid = row.places.first().map_or(home, |place| place.table.pid);
-            self.add_address(&mut row.file, pid);
-            if let Some((place, name)) = &mut row.reused {
-                self.add_address(name, place.table.pid);
-            }
+        let names = self
+            .names
+            .get_or_insert_with(|| Names::new(listing.tables().flat_map(|listed| listed.places())));
+        // Unless another file is there by now.
+        let describe = |names: &mut Names, place: &Place, name: &str| {
+            let file = names.file(place).filter(|file| file.identity() == name);
+            file.unwrap_or_else(|| File::new(name.to_string().into()))
+        };
+        for row in rows {
+            let reused = (row.reused.as_ref())
+                .map(|(place, name)| (place.clone(), describe(names, place, name)));
+            let file = match row.places.first() {
+                Some(place) => describe(names, place, &row.file),
+                None => names.target(&row.file, row.entry.device, holders[0].table.pid),
+            };
             let held = match row.state {
                 State::Nowhere => self.holds.find(&row.entry, &holders, listing),
                 _ => Vec::new(),
@@ -155,6 +165,8 @@ impl Reporter {
             let data = Data::of(&row.entry, &memory);
             lines.push(Line {
                 row,
+                file,
+                reused,
                 held,
                 ready,
                 looks: None,
@@ -182,14 +194,6 @@ impl Reporter {
                     line.ready = ready;
                 }
             }
-        }
-    }
-
-    fn add_address(&mut self, name: &mut String, pid: Pid) {
-        let inode = name::socket_inode(name);
-        if let Some(address) = inode.and_then(|inode| self.sockets.address(pid, inode)) {
-            name.push(' ');
-            name.push_str(address);
         }
     }
 }

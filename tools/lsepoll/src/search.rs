@@ -5,6 +5,7 @@
 //! Each instance is reported as soon as all its entries are settled. A file that is not found may
 //! have moved while files were listed, so further rounds list what can have changed.
 
+use crate::bytes::Bytes;
 use crate::control::Control;
 use crate::error::Error;
 use crate::fdinfo::{EPOLL_LINK, Entry};
@@ -231,7 +232,7 @@ fn explain(selection: &Selection, listing: &Listing) -> Vec<Error> {
         }
         Some(match first.and_then(|(place, _)| name::of(&place)) {
             None => Error::NotOpen(pid, efd),
-            Some(name) => Error::NotEpoll(pid, efd, name::printable(&name)),
+            Some(name) => Error::NotEpoll(pid, efd, Bytes::from(name).to_string()),
         })
     };
     selection.pids.iter().filter_map(why).collect()

@@ -4,7 +4,6 @@
 
 use crate::instance::State;
 use crate::limits;
-use crate::name::printable;
 use crate::process;
 use crate::report::{Epoll, Line, count};
 use crate::search::Searched;
@@ -112,7 +111,7 @@ impl Summary {
         }
         if *missed > 0 || (self.nowhere > 0 && !not_inspected.is_empty()) {
             let mut names: Vec<_> = (not_inspected.iter().take(limits::FEW))
-                .map(|table| format!("{} ({})", table.pid, printable(&table.comm)))
+                .map(|table| format!("{} ({})", table.pid, table.comm))
                 .collect();
             if not_inspected.len() > limits::FEW {
                 names.push(format!("{} more", not_inspected.len() - limits::FEW));

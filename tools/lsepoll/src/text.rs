@@ -7,7 +7,6 @@ use crate::events;
 use crate::held::Held;
 use crate::instance::State;
 use crate::limits;
-use crate::name::printable;
 use crate::process::Place;
 use crate::ready::Ready;
 use crate::report::{self, Data, Epoll, Line, count};
@@ -209,7 +208,7 @@ fn cell(column: Column, line: &Line, epoll: &Epoll, format: &Format) -> String {
             format!("{style}{}{style:#}", row.state.name())
         }
         Column::Inode => row.entry.inode.to_string(),
-        Column::File => printable(&row.file),
+        Column::File => line.file.text().to_string(),
         Column::Where => where_is(line, epoll, format.limit()),
     }
 }
@@ -238,15 +237,15 @@ fn where_is(line: &Line, epoll: &Epoll, limit: usize) -> String {
     found.extend(line.held.iter().take(limit).map(|held| match held {
         Held::Syscall(table, tid, name) => format!("{name}() in {}", report::thread(table, *tid)),
         Held::Mapping(table, name) => {
-            format!("{} mapped by {}?", printable(name), report::process(table))
+            format!("{name} mapped by {}?", report::process(table))
         }
     }));
-    if let Some((place, name)) = &row.reused {
+    if let Some((place, file)) = &line.reused {
         let owner = match is_home(place) {
             true => String::new(),
             false => format!("{} ", report::process(&place.table)),
         };
-        found.push(format!("{owner}fd {} is now {}", place.fd, printable(name)));
+        found.push(format!("{owner}fd {} is now {}", place.fd, file.text()));
     }
     found.join("; ")
 }

@@ -14,6 +14,7 @@ mod errors;
 mod fuzz;
 mod held;
 mod lsepoll;
+mod names;
 mod output;
 mod scene;
 mod schema;
@@ -22,6 +23,9 @@ mod tap;
 mod ways;
 
 // Parts of lsepoll, which has no library.
+#[allow(dead_code, unused_imports)]
+#[path = "../../src/bytes.rs"]
+mod bytes;
 #[allow(dead_code, unused_imports)]
 #[path = "../../src/error.rs"]
 mod error;
@@ -32,10 +36,13 @@ mod fdinfo;
 #[path = "../../src/kcmp.rs"]
 mod kcmp;
 #[allow(dead_code, unused_imports)]
+#[path = "../../src/name/mod.rs"]
+mod name;
+#[allow(dead_code, unused_imports)]
 #[path = "../../src/process.rs"]
 mod process;
 #[allow(dead_code, unused_imports)]
-#[path = "../../src/sockets.rs"]
+#[path = "../../src/sockets/mod.rs"]
 mod sockets;
 
 use std::process::ExitCode;
@@ -72,6 +79,18 @@ const TESTS: &[(&str, Test)] = &[
     ("stale", output::stale),
     ("terminal", output::terminal),
     ("odd_names", output::odd_names),
+    ("forged_names", names::forged),
+    ("tcp_states", names::tcp_states),
+    ("other_sockets", names::other_sockets),
+    ("unix_sockets", names::unix_sockets),
+    (
+        "unix_sockets_without_diag",
+        names::unix_sockets_without_diag,
+    ),
+    ("details", names::details),
+    ("targets", names::targets),
+    ("paths", names::paths),
+    ("many_sockets", names::many_sockets),
     ("manual_page", output::manual_page),
     ("no_kcmp", errors::no_kcmp),
     ("kcmp_not_permitted", errors::kcmp_not_permitted),

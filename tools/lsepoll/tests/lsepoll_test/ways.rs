@@ -5,6 +5,7 @@
 use crate::lsepoll::{lines, run};
 use crate::process::{Fd, Pid};
 use crate::scene::{self, Actor};
+use crate::sockets::{Protocol, diag};
 use crate::tap::{Outcome, same};
 use std::error::Error;
 use std::fs;
@@ -470,12 +471,13 @@ pub fn kinds_of_files() -> Outcome {
     let link = |fd: Fd| fs::read_link(format!("/proc/{}/fd/{fd}", way.pid));
     let mut files = vec![
         link(160)?.display().to_string(),
-        "[timerfd]".to_string(),
-        link(162)?.display().to_string(),
+        "[timerfd] clock=monotonic".to_string(),
+        "unix seqpacket".to_string(),
         link(163)?.display().to_string(),
     ];
-    if fs::exists("/proc/net/unix")? {
-        files[2].push_str(" unix seqpacket");
+    // Otherwise, the peer is not known.
+    if diag::read(Protocol::Unix, &mut Default::default()).is_ok() {
+        files[2].push_str(&format!(" <-> pid {} (way)", way.pid));
     }
     if let Ok(connected) = link(165) {
         let tcp = fs::read_to_string(format!("/proc/{}/net/tcp", way.pid))?;
@@ -491,13 +493,9 @@ pub fn kinds_of_files() -> Outcome {
             u16::from_str_radix(port, 16).ok()
         };
         let (ours, theirs) = (port(1).ok_or("tcp")?, port(2).ok_or("tcp")?);
-        let listening = link(164)?;
-        files.push(format!(
-            "{} tcp 127.0.0.1:{theirs} listening",
-            listening.display()
-        ));
+        files.push(format!("tcp 127.0.0.1:{theirs} LISTEN"));
         let addresses = format!("127.0.0.1:{ours} -> 127.0.0.1:{theirs}");
-        files.push(format!("{} tcp {addresses}", connected.display()));
+        files.push(format!("tcp {addresses}"));
     }
     let mut rows = Vec::new();
     for (i, file) in files.iter().enumerate() {
