@@ -74,9 +74,14 @@ fn explain(cause: Cause, line: &Line, epoll: &Epoll) -> String {
                 Ready::Events(events) => events::names(events).join("|"),
                 Ready::Unknown => String::new(),
             };
-            let cure = match line.is_stale() {
-                true => "the process cannot handle it by this fd: see below",
-                false => "handle the event, or stop requesting it by EPOLL_CTL_MOD",
+            let state = line.file.socket.as_ref().and_then(|socket| socket.state);
+            let cure = match state {
+                _ if line.is_stale() => "the process cannot remove the entry by this fd",
+                Some("CLOSE_WAIT") => {
+                    "the peer has closed the connection. Read until read(2) returns 0, then close it"
+                }
+                Some("CLOSE") => "the connection is gone. Close it",
+                _ => "handle the event, or stop requesting it by EPOLL_CTL_MOD",
             };
             format!("ready ({events}) in {ready} of {looks} looks, so epoll_wait(2) returns at once: {cure}")
         }

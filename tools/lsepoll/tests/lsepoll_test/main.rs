@@ -8,6 +8,7 @@
 mod bench;
 mod busy;
 mod calls;
+mod cases;
 mod changes;
 mod ends;
 mod errors;
@@ -109,6 +110,16 @@ const TESTS: &[(&str, Test)] = &[
     ("unprivileged", errors::unprivileged),
     ("not_permitted", errors::not_permitted),
     ("user_namespace", errors::user_namespace),
+    ("spin_after_fin", cases::spin_after_fin),
+    ("spin_after_reset", cases::spin_after_reset),
+    ("inherited", cases::inherited),
+    ("duplicated", cases::duplicated),
+    ("reused", cases::reused),
+    ("ready", cases::ready),
+    ("filters", cases::filters),
+    ("completions", cases::completions),
+    ("repair", cases::repair),
+    ("node", cases::node),
     ("nothing_found", ends::nothing_found),
     ("zombie", ends::zombie),
     ("names", ends::names),
