@@ -49,7 +49,7 @@ fn causes_of(line: &Line, epoll: &Epoll) -> Vec<Cause> {
     match (row.state, row.places.first()) {
         (State::InPlace | State::Unsettled, _) => return causes,
         (State::Moved, _) => causes.push(Cause::Moved),
-        (State::Elsewhere, Some(place)) if is_inherited(place, row.entry.tfd, epoll) => {
+        (State::Elsewhere, Some(place)) if is_inherited(place, epoll) => {
             causes.push(Cause::Inherited);
         }
         (State::Elsewhere, _) => causes.push(Cause::Passed),
@@ -90,13 +90,14 @@ fn explain(cause: Cause, line: &Line, epoll: &Epoll) -> String {
             first.map(place).unwrap_or_default()
         ),
         Cause::Inherited => format!(
-            "inherited by {}, then closed here: set close-on-exec, or call EPOLL_CTL_DEL before \
+            "inherited by {}{}, then closed here: set close-on-exec, or call EPOLL_CTL_DEL before \
              close(2)",
-            first.map(|place| born(&place.table)).unwrap_or_default()
+            first.map(place).unwrap_or_default(),
+            first.map(|place| since(&place.table)).unwrap_or_default()
         ),
         Cause::Passed => format!(
-            "passed to {} over a unix socket or by pidfd_getfd(2), or inherited and moved there, then \
-             closed here: call EPOLL_CTL_DEL before close(2)",
+            "also open as {}, as if passed over a unix socket, then closed here: call EPOLL_CTL_DEL \
+             before close(2)",
             first.map(place).unwrap_or_default()
         ),
         Cause::Syscall => "a system call in progress holds the file: it was closed meanwhile. Wake up \
@@ -174,10 +175,10 @@ fn fds(lines: &[&Line]) -> String {
     format!("{noun} {}{more}", names.join(", "))
 }
 
-/// Whether a file at a place is there because a process was forked.
-fn is_inherited(place: &Place, tfd: Fd, epoll: &Epoll) -> bool {
+/// Whether a file is probably open at a place because a process was forked.
+fn is_inherited(place: &Place, epoll: &Epoll) -> bool {
     let is_child = |holder: &Place| is_descendant(place.table.pid, holder.table.pid);
-    place.fd == tfd && epoll.holders.iter().any(is_child)
+    epoll.holders.iter().any(is_child)
 }
 
 fn is_descendant(mut pid: Pid, of: Pid) -> bool {
@@ -187,13 +188,12 @@ fn is_descendant(mut pid: Pid, of: Pid) -> bool {
     pid == of
 }
 
-/// A process, and when it was started.
-fn born(table: &Table) -> String {
-    let name = report::process(table);
+/// When a process was started.
+fn since(table: &Table) -> String {
     match process::age(table) {
-        None => name,
-        Some(age) if age < 120 => format!("{name}, started {age} s ago"),
-        Some(age) if age < 2 * 3600 => format!("{name}, started {} min ago", age / 60),
-        Some(age) => format!("{name}, started {} h ago", age / 3600),
+        None => String::new(),
+        Some(age) if age < 120 => format!(", started {age} s ago"),
+        Some(age) if age < 2 * 3600 => format!(", started {} min ago", age / 60),
+        Some(age) => format!(", started {} h ago", age / 3600),
     }
 }

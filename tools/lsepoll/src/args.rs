@@ -148,18 +148,20 @@ pub const SECTIONS: &[Section] = &[
                 "READY",
                 "Which of these events the target file has now; - for none. lsepoll fetches the \
                  file by pidfd_getfd(2), and polls it without waiting, which consumes no event. \
-                 ? if this is not possible: the file is nowhere, or the kernel is older than 5.6.",
+                 ? if this is not possible: the file is nowhere, or the kernel is older than 5.6. \
+                 With --ready, in how many of how many looks.",
             ),
             (
                 "DATA",
                 "The data that epoll_wait(2) returns with an event, in hexadecimal. After an \
-                 asterisk, it is the address of memory of the process; after fd, it is the fd.",
+                 asterisk, it is the address of memory of the process. After fd, it is the fd, in \
+                 its low 32 bits.",
             ),
             ("STATE", "See States."),
             (
                 "FILE",
-                "The target file: its path, or its name in /proc/PID/fd if it has none, and the \
-                 addresses of a socket.",
+                "The target file: its path, the protocol, addresses, state and peer of a socket, or \
+                 its name in /proc/PID/fd, and what fdinfo tells.",
             ),
             (
                 "WHERE",
@@ -201,10 +203,19 @@ pub const SECTIONS: &[Section] = &[
         ],
     },
     Section {
+        title: "Causes and cures",
+        text: "Below the table, a line for each cause says which fds it explains, and what to do \
+               about it. The last line is a command that removes the first stale entry from the \
+               live process: gdb brings the file back to its fd, calls EPOLL_CTL_DEL, and restores \
+               the fd. Another way to remove an entry does not exist, but to close all fds of the \
+               file, or of the epoll instance.",
+        terms: &[],
+    },
+    Section {
         title: "JSON",
         text: "With --json, each line is an object: one for each epoll instance, with holders and \
-               entries, and a last one with a summary. Later versions may add members. They do not \
-               remove these:",
+               entries, and a last one with a summary. Names that are not UTF-8 are arrays of \
+               bytes. Later versions may add members. They do not remove these:",
         terms: &[
             (
                 "holders",
@@ -224,8 +235,9 @@ pub const SECTIONS: &[Section] = &[
                  name are combined in one hexadecimal string.",
             ),
             (
-                "entries[].ready",
-                "READY, an array like events; null if it is not known.",
+                "entries[].ready, .looks",
+                "READY, an array like events; null if it is not known. With --ready, looks is an \
+                 array of two numbers: in how many of how many looks; else null.",
             ),
             (
                 "entries[].data, .data_is",
@@ -239,13 +251,17 @@ pub const SECTIONS: &[Section] = &[
             ),
             (
                 "entries[].file",
-                "The target file, an object: name (as in FILE, but not escaped), inode (a number) \
-                 and device (a string, major:minor), both from fdinfo.",
+                "The target file, an object: name (as in FILE, but not escaped); kind, such as \
+                 socket, eventfd or path; path, and whether it was removed (deleted); protocol, \
+                 local, remote and state of a socket; peers, the processes at the other end of a \
+                 unix socket, an array of objects with pid and comm; details, an object with what \
+                 fdinfo tells; inode (a number) and device (a string, major:minor). What does not \
+                 apply is null.",
             ),
             (
                 "entries[].reused",
-                "If the fd of a stale entry refers to another file: an object like a holder, and \
-                 the name of that file; else null.",
+                "If the fd of a stale entry refers to another file: an object like a holder, with \
+                 that file; else null.",
             ),
             (
                 "entries[].places",
@@ -259,9 +275,14 @@ pub const SECTIONS: &[Section] = &[
                  of which is null.",
             ),
             (
+                "advice",
+                "The lines below the table: causes, cures and how to repair by hand, an array of \
+                 strings.",
+            ),
+            (
                 "summary",
                 "An object: the number of epoll instances (instances), and of their entries \
-                 (entries, stale, unsettled), with --stale, too; whether all that was selected was \
+                 (entries, stale, unsettled, ready), filtered or not; whether all that was selected was \
                  looked at (complete); the number of processes that were searched (processes), \
                  the pids of others that the caller may not inspect (not_inspected), and whether \
                  /proc hides processes (hidden); error messages (errors), and the exit status \
@@ -274,7 +295,11 @@ pub const SECTIONS: &[Section] = &[
         text: "",
         terms: &[
             ("0", "Success. With --stale: no entry is stale."),
-            ("1", "With --stale: an entry is stale."),
+            (
+                "1",
+                "With --stale: an entry is stale. With --ready: one is ready. With both: one is \
+                 both.",
+            ),
             (
                 "2",
                 "An error, such as a PID or a name that no process has, a process that ends during \
@@ -316,6 +341,10 @@ pub const SECTIONS: &[Section] = &[
         text: "",
         terms: &[
             ("lsepoll --stale", "All stale entries."),
+            (
+                "lsepoll --ready 4711",
+                "The entries that keep an event loop at 100 % CPU.",
+            ),
             (
                 "lsepoll --name nginx",
                 "The epoll instances of all processes named nginx.",

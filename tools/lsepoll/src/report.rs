@@ -47,7 +47,8 @@ pub enum Data {
 
 impl Data {
     fn of(entry: &Entry, memory: &Memory) -> Data {
-        if entry.data == entry.tfd as u64 {
+        // Programs that store an int may leave the other half as it was.
+        if entry.data as u32 == entry.tfd as u32 {
             Data::Fd
         } else if memory.has(entry.data) {
             Data::Pointer

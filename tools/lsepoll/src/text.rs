@@ -199,7 +199,7 @@ fn cell(column: Column, line: &Line, epoll: &Epoll, format: &Format) -> String {
         Column::Events => events::describe(row.entry.events),
         Column::Ready => ready(line),
         Column::Data => match line.data {
-            Data::Fd => format!("fd {}", row.entry.data),
+            Data::Fd => format!("fd {}", row.entry.tfd),
             Data::Pointer => format!("*{:#x}", row.entry.data),
             Data::Other => format!("{:#x}", row.entry.data),
         },

@@ -109,7 +109,10 @@ pub fn inherited() -> Outcome {
     same(
         (start, end),
         (
-            &*format!("fd 60: inherited by pid {} (child), started ", way.told),
+            &*format!(
+                "fd 60: inherited by pid {} (child) fd 60, started ",
+                way.told
+            ),
             ", then closed here: set close-on-exec, or call EPOLL_CTL_DEL before close(2)",
         ),
     )
