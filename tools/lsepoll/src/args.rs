@@ -2,8 +2,11 @@
 
 //! The command line, and the text of --help and of the manual page.
 
+use crate::instance::State;
 use crate::process::{Fd, Pid};
+use crate::text::Column;
 use clap::{ColorChoice, CommandFactory, Parser};
+use clap_complete::Shell;
 
 /// List the files that epoll instances watch, and where they are open
 ///
@@ -16,29 +19,68 @@ use clap::{ColorChoice, CommandFactory, Parser};
 #[command(name = "lsepoll", version, max_term_width = 100)]
 pub struct Args {
     /// List the epoll instances of these processes only
-    ///
-    /// States are as seen by the selected process. If several processes have the epoll instance
-    /// open, the oldest of those selected counts.
-    #[arg(value_name = "PID", value_parser = clap::value_parser!(Pid).range(1..))]
+    #[arg(value_name = "PID", value_parser = pid)]
     pub pids: Vec<Pid>,
 
-    /// List the epoll instances of processes with this name only, as in /proc/PID/comm
+    /// List the epoll instances of processes with this name only
     ///
-    /// The kernel keeps at most 15 characters of a name.
-    #[arg(short, long, value_name = "COMM")]
+    /// The name of the main thread, as in /proc/PID/comm, of the executable, or in argv[0].
+    #[arg(short, long, value_name = "NAME")]
     pub name: Option<String>,
 
     /// List the epoll instances that are open under this fd only
     #[arg(short, long, value_name = "EFD", value_parser = clap::value_parser!(Fd).range(0..))]
     pub fd: Option<Fd>,
 
-    /// Print only entries that are not in place; exit with 1 if there are any
+    /// Print only entries that are stale or unsettled; exit with 1 if any is stale
     #[arg(short, long)]
     pub stale: bool,
 
-    /// Print JSON: one object per epoll instance, each on its own line
+    /// Print only entries whose target file is ready now; exit with 1 if there are any
+    ///
+    /// Looks 10 times in 200 ms. READY says in how many of these looks the file was ready: if in
+    /// all, the entry keeps an event loop spinning.
+    #[arg(short, long)]
+    pub ready: bool,
+
+    /// Print only entries in these states
+    #[arg(long, value_name = "STATES", value_delimiter = ',')]
+    pub state: Vec<State>,
+
+    /// Print only entries whose FILE contains this text
+    #[arg(long, value_name = "TEXT")]
+    pub file: Option<String>,
+
+    /// Print only epoll instances with at least this number of entries
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        default_value = "0",
+        hide_default_value = true
+    )]
+    pub min_entries: usize,
+
+    /// Print one line for each epoll instance: the heading
+    #[arg(long, conflicts_with = "json")]
+    pub summary: bool,
+
+    /// Print these columns
+    #[arg(
+        short,
+        long,
+        value_name = "COLUMNS",
+        value_delimiter = ',',
+        ignore_case = true
+    )]
+    pub output: Vec<Column>,
+
+    /// Print JSON: one object per epoll instance, and a summary, each on its own line
     #[arg(short, long)]
     pub json: bool,
+
+    /// End after this time: entries that are not settled by then are unsettled
+    #[arg(short, long, value_name = "SECONDS", value_parser = seconds)]
+    pub timeout: Option<f64>,
 
     /// When to use colors
     #[arg(long, value_name = "WHEN", default_value = "auto")]
@@ -52,9 +94,30 @@ pub struct Args {
     #[arg(long, exclusive = true)]
     pub demo: bool,
 
+    /// Print completions for a shell
+    #[arg(long, value_name = "SHELL", exclusive = true)]
+    pub completions: Option<Shell>,
+
     /// Print the manual page: lsepoll --man | man -l -
     #[arg(long, exclusive = true)]
     pub man: bool,
+}
+
+fn pid(text: &str) -> Result<Pid, String> {
+    match text.parse() {
+        Ok(pid) if pid > 0 => Ok(pid),
+        Ok(pid) => Err(format!("{pid} is not in 1..")),
+        Err(_) => Err(format!("not a PID: to select by name, use --name {text}")),
+    }
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    let seconds: f64 = text.parse().map_err(|_| "not a number".to_string())?;
+    // Instants do not reach much further.
+    match (0.0..=1e9).contains(&seconds) {
+        true => Ok(seconds),
+        false => Err("not in 0..=1e9".to_string()),
+    }
 }
 
 /// A section of the manual page and of --help: a text, and terms with their meanings.
@@ -72,7 +135,8 @@ pub const SECTIONS: &[Section] = &[
             ("FD", "The fd under which the file was added."),
             (
                 "TOFF",
-                "How many entries with the same fd precede it in the interest list.",
+                "How many entries with the same fd precede it in the interest list. Shown if it is \
+                 not 0 for all entries, or with --verbose.",
             ),
             (
                 "EVENTS",
@@ -81,68 +145,88 @@ pub const SECTIONS: &[Section] = &[
                  EPOLLONESHOT is disarmed after an event.",
             ),
             (
+                "READY",
+                "Which of these events the target file has now; - for none. lsepoll fetches the \
+                 file by pidfd_getfd(2), and polls it without waiting, which consumes no event. \
+                 ? if this is not possible: the file is nowhere, or the kernel is older than 5.6. \
+                 With --ready, in how many of how many looks.",
+            ),
+            (
                 "DATA",
-                "The data that epoll_wait(2) returns with an event, in decimal; from 2^32 on, in \
-                 hexadecimal.",
+                "The data that epoll_wait(2) returns with an event, in hexadecimal. After an \
+                 asterisk, it is the address of memory of the process. After fd, it is the fd, in \
+                 its low 32 bits.",
             ),
             ("STATE", "See States."),
             (
                 "FILE",
-                "The target file: its path, or its name in /proc/PID/fd if it has none, and the \
-                 addresses of a socket.",
+                "The target file: its path, the protocol, addresses, state and peer of a socket, or \
+                 its name in /proc/PID/fd, and what fdinfo tells.",
             ),
             (
                 "WHERE",
-                "If the target file is not in place: the fds at which it is open. If the fd is \
-                 stale: the file to which it refers now. On a terminal, at most four processes \
-                 are listed.",
+                "Where the target file is open, unless it is in place in the process of the \
+                 heading; what else seems to hold it; and to which file the fd refers now, if it \
+                 was reused. On a terminal, at most four processes are listed.",
             ),
         ],
     },
     Section {
         title: "States",
-        text: "",
+        text: "Several processes may have an epoll instance open, such as the workers of a server. \
+               The state of an entry is the same whichever of them is selected. An entry that is \
+               moved, elsewhere or nowhere is stale: no process can remove it by EPOLL_CTL_DEL.",
         terms: &[
-            ("in place", "The fd still refers to the target file."),
+            (
+                "in place",
+                "In a process that has the epoll instance open, the fd refers to the target file.",
+            ),
             (
                 "moved",
-                "It does not, but another fd of the same process does.",
+                "It does not in any of them, but another fd of such a process does.",
             ),
             (
                 "elsewhere",
-                "Only fds of other processes do, or of a thread with its own fd table.",
+                "Only fds of processes do that do not have the epoll instance open.",
             ),
             (
                 "nowhere",
-                "The target file was not found: it is in flight on a unix socket, registered with \
-                 io_uring, or open in a process that the caller may not inspect.",
+                "No fd that was found does. Something else holds the file: a message in flight on \
+                 a unix socket, io_uring, a system call in progress, a mapping, or anything else \
+                 in the kernel; or a process that the caller may not inspect.",
             ),
             (
                 "unsettled",
-                "The entry, or a file that might be its target, kept changing while lsepoll \
-                 searched.",
-            ),
-            (
-                "stale, ...",
-                "In addition, the fd is open, but refers to another file.",
+                "The entry, or a file that could be its target, kept changing while lsepoll \
+                 searched; or the search ended early.",
             ),
         ],
     },
     Section {
+        title: "Causes and cures",
+        text: "Below the table, a line for each cause says which fds it explains, and what to do \
+               about it. The last line is a command that removes the first stale entry from the \
+               live process: gdb brings the file back to its fd, calls EPOLL_CTL_DEL, and restores \
+               the fd. Another way to remove an entry does not exist, but to close all fds of the \
+               file, or of the epoll instance.",
+        terms: &[],
+    },
+    Section {
         title: "JSON",
-        text: "With --json, each line is an object that describes one epoll instance. Later \
-               versions may add members. They do not remove these:",
+        text: "With --json, each line is an object: one for each epoll instance, with holders and \
+               entries, and a last one with a summary. Names that are not UTF-8 are arrays of \
+               bytes. Later versions may add members. They do not remove these:",
         terms: &[
             (
                 "holders",
                 "The places where the epoll instance is open, an array of objects with pid, tid, \
-                 comm and fd. tid differs from pid if the thread has its own fd table. The states \
-                 are as seen by the first holder.",
+                 comm and fd: the oldest of the selected processes first. tid differs from pid if \
+                 the thread has its own fd table.",
             ),
             (
                 "entries",
                 "The interest list, an array of objects, sorted by tfd and toff. With --stale, \
-                 only entries that are not in place. Members of an entry:",
+                 only entries that are stale or unsettled. Members of an entry:",
             ),
             ("entries[].tfd, .toff", "FD and TOFF, as numbers."),
             (
@@ -151,33 +235,58 @@ pub const SECTIONS: &[Section] = &[
                  name are combined in one hexadecimal string.",
             ),
             (
-                "entries[].data",
-                "DATA, a hexadecimal string: many JSON parsers limit numbers to 53 bits.",
+                "entries[].ready, .looks",
+                "READY, an array like events; null if it is not known. With --ready, looks is an \
+                 array of two numbers: in how many of how many looks; else null.",
             ),
             (
-                "entries[].state",
-                "One of \"in place\", \"moved\", \"elsewhere\", \"nowhere\" and \"unsettled\".",
+                "entries[].data, .data_is",
+                "DATA, a hexadecimal string: many JSON parsers limit numbers to 53 bits. data_is \
+                 is \"fd\", \"pointer\" or null.",
+            ),
+            (
+                "entries[].state, .stale",
+                "One of \"in place\", \"moved\", \"elsewhere\", \"nowhere\" and \"unsettled\"; and \
+                 whether the entry is stale.",
             ),
             (
                 "entries[].file",
-                "The target file, an object: name (as in FILE, but not escaped), inode (a number) \
-                 and device (a string, major:minor), both from fdinfo.",
+                "The target file, an object: name (as in FILE, but not escaped); kind, such as \
+                 socket, eventfd or path; path, and whether it was removed (deleted); protocol, \
+                 local, remote and state of a socket; peers, the processes at the other end of a \
+                 unix socket, an array of objects with pid and comm; details, an object with what \
+                 fdinfo tells; inode (a number) and device (a string, major:minor). What does not \
+                 apply is null.",
             ),
             (
-                "entries[].stale",
-                "The name of the file to which a stale fd refers; null if the fd is not stale.",
+                "entries[].reused",
+                "If the fd of a stale entry refers to another file: an object like a holder, with \
+                 that file; else null.",
             ),
             (
                 "entries[].places",
-                "The places where the target file was found, an array like holders. Those in the \
-                 fd table of the first holder come first. An entry in place usually has only that \
-                 place: the search ends there.",
+                "The places where the target file was found, an array like holders. An entry in \
+                 place usually has only that place: the search ends there.",
             ),
             (
-                "searched",
-                "An object: the number of processes that were searched (processes), the number \
-                 of others that the caller may not inspect (not_permitted), and whether /proc \
-                 hides processes (hidden).",
+                "entries[].held_by",
+                "What else seems to hold a file that is nowhere: an array of objects with pid, tid \
+                 and comm, and with syscall (a name) or mapping (the name of the file), the other \
+                 of which is null.",
+            ),
+            (
+                "advice",
+                "The lines below the table: causes, cures and how to repair by hand, an array of \
+                 strings.",
+            ),
+            (
+                "summary",
+                "An object: the number of epoll instances (instances), and of their entries \
+                 (entries, stale, unsettled, ready), filtered or not; whether all that was selected was \
+                 looked at (complete); the number of processes that were searched (processes), \
+                 the pids of others that the caller may not inspect (not_inspected), and whether \
+                 /proc hides processes (hidden); error messages (errors), and the exit status \
+                 (status).",
             ),
         ],
     },
@@ -185,15 +294,26 @@ pub const SECTIONS: &[Section] = &[
         title: "Exit status",
         text: "",
         terms: &[
-            ("0", "Success. With --stale: all entries are in place."),
+            ("0", "Success. With --stale: no entry is stale."),
             (
                 "1",
-                "With --stale: an entry is moved, elsewhere, nowhere or unsettled.",
+                "With --stale: an entry is stale. With --ready: one is ready. With both: one is \
+                 both.",
             ),
             (
                 "2",
-                "An error, or a wrong row with --demo. After an error with one PID, the others are \
-                 still listed.",
+                "An error, such as a PID or a name that no process has, a process that ends during \
+                 the search, or a wrong row with --demo. After an error with one PID, the others \
+                 are still listed.",
+            ),
+            (
+                "3",
+                "Incomplete: a selected process could not be inspected, an entry is unsettled, or \
+                 one is nowhere and may be open in a process that could not be inspected.",
+            ),
+            (
+                "130",
+                "Interrupted by SIGINT, after printing what is known.",
             ),
         ],
     },
@@ -208,16 +328,29 @@ pub const SECTIONS: &[Section] = &[
         terms: &[],
     },
     Section {
+        title: "Cost",
+        text: "Reading the interest list, and each kcmp(2) call, locks the epoll instance: \
+               epoll_ctl(2) and epoll_wait(2) of the process wait meanwhile. On many kernels, a \
+               call takes longer the more entries the instance has: about 1 ms for 20,000. Sockets \
+               need no call, as their inodes identify them; an eventfd in place needs one. Use \
+               --timeout on a busy server with a long list.",
+        terms: &[],
+    },
+    Section {
         title: "Examples",
         text: "",
         terms: &[
-            ("lsepoll --stale", "All entries that are not in place."),
+            ("lsepoll --stale", "All stale entries."),
+            (
+                "lsepoll --ready 4711",
+                "The entries that keep an event loop at 100 % CPU.",
+            ),
             (
                 "lsepoll --name nginx",
                 "The epoll instances of all processes named nginx.",
             ),
             (
-                "lsepoll --json 4711 | jq '.entries[] | select(.state == \"nowhere\")'",
+                "lsepoll --json 4711 | jq '.entries[]? | select(.state == \"nowhere\")'",
                 "Entries of process 4711 whose target files were not found.",
             ),
         ],

@@ -2,10 +2,11 @@
 
 //! Errors, each with a remedy where there is one.
 
-use crate::name::printable;
-use crate::process::{Fd, Pid};
 use std::fmt;
 use std::io;
+
+type Pid = libc::pid_t;
+type Fd = libc::c_int;
 
 #[derive(Debug)]
 pub enum Error {
@@ -16,8 +17,11 @@ pub enum Error {
     NoProc,
     OtherProc,
     NoProcess(Pid),
+    Zombie(Pid),
+    Ended(Pid),
     HiddenProcess(Pid),
     NotPermitted(Pid),
+    NoName(String),
     NotOpen(Pid, Fd),
     NotEpoll(Pid, Fd, String),
     Fdinfo(String),
@@ -43,6 +47,8 @@ impl fmt::Display for Error {
                 "/proc shows another PID namespace: mount -t proc proc /proc in this one",
             ),
             Error::NoProcess(pid) => write!(f, "pid {pid}: no such process"),
+            Error::Zombie(pid) => write!(f, "pid {pid}: a zombie, which has no files"),
+            Error::Ended(pid) => write!(f, "pid {pid}: ended during the search"),
             Error::HiddenProcess(pid) => write!(
                 f,
                 "pid {pid}: hidden, /proc is mounted with hidepid: run lsepoll as root, \
@@ -54,9 +60,9 @@ impl fmt::Display for Error {
                  root has there, or the same user, if the process has not changed its uid, gid or \
                  capabilities"
             ),
+            Error::NoName(name) => write!(f, "no process has the name {name:?}"),
             Error::NotOpen(pid, fd) => write!(f, "pid {pid}: fd {fd} is not open"),
             Error::NotEpoll(pid, fd, name) => {
-                let name = printable(name);
                 write!(f, "pid {pid}: fd {fd} is not an epoll file, but {name}")
             }
             Error::Fdinfo(line) => write!(f, "cannot parse fdinfo of an epoll file: {line}"),

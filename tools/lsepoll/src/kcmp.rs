@@ -4,9 +4,9 @@
 
 use crate::error::Error;
 use crate::process::{Fd, Pid, Place};
-use crate::scene;
 use std::cmp::Ordering;
 use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 // From enum kcmp_type in linux/kcmp.h.
@@ -94,6 +94,27 @@ pub fn ask(answer: io::Result<Ordering>) -> Result<Option<Ordering>, Error> {
     }
 }
 
+/// Creates an epoll instance.
+pub fn epoll_create() -> io::Result<OwnedFd> {
+    // SAFETY: No memory is involved.
+    match unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) } {
+        -1 => Err(io::Error::last_os_error()),
+        // SAFETY: The kernel has opened it, and nothing else owns it.
+        fd => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+    }
+}
+
+/// Creates a pipe.
+pub fn pipe() -> io::Result<[OwnedFd; 2]> {
+    let mut fds = [0; 2];
+    // SAFETY: `fds` is valid for writing two fds.
+    match unsafe { libc::pipe2(fds.as_mut_ptr(), libc::O_CLOEXEC) } {
+        -1 => Err(io::Error::last_os_error()),
+        // SAFETY: The kernel has opened them, and nothing else owns them.
+        _ => Ok(fds.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) })),
+    }
+}
+
 /// Checks that the calls which lsepoll needs work on lsepoll itself.
 pub fn probe(own: Pid) -> Result<(), Error> {
     same_table(own, own).map_err(|e| match e.raw_os_error() {
@@ -106,7 +127,8 @@ pub fn probe(own: Pid) -> Result<(), Error> {
         Some(libc::ENOSYS) => Error::NoEpoll,
         _ => Error::Io("epoll_create1", e),
     };
-    let epoll = scene::epoll_create().map_err(error)?;
+    let epoll = epoll_create().map_err(error)?;
+    let epoll = epoll.as_raw_fd();
     let slot = Slot {
         efd: epoll,
         tfd: 0,
@@ -115,7 +137,6 @@ pub fn probe(own: Pid) -> Result<(), Error> {
     let slot = &raw const slot as usize;
     // The interest list is empty: a kernel that has KCMP_EPOLL_TFD returns ENOENT.
     let answer = kcmp(own, own, KCMP_EPOLL_TFD, epoll as usize, slot);
-    scene::close(epoll).map_err(|e| Error::Io("close", e))?;
     match answer.map_err(|e| e.raw_os_error()) {
         Err(Some(libc::ENOENT)) => Ok(()),
         _ => Err(Error::NoEpollTfd),

@@ -20,12 +20,6 @@ pub enum Answer {
     RightGone,
 }
 
-impl Answer {
-    pub fn is_gone(self) -> bool {
-        matches!(self, Answer::LeftGone | Answer::RightGone)
-    }
-}
-
 impl From<Ordering> for Answer {
     fn from(ordering: Ordering) -> Answer {
         match ordering {

@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Processes, their fd tables, and their files.
+//! Processes, their fd tables, and the places where files are open.
 
+use crate::bytes::Bytes;
 use crate::error::Error;
-use crate::kcmp;
-use crate::progress::Progress;
-use std::collections::HashSet;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::Path;
@@ -20,7 +18,7 @@ pub struct Table {
     pub pid: Pid,
     /// A thread that uses the table. Differs from `pid` if the thread has its own table.
     pub tid: Pid,
-    pub comm: String,
+    pub comm: Bytes,
     /// When the process was started, in clock ticks since boot.
     pub started: u64,
 }
@@ -33,7 +31,7 @@ impl Table {
         Rc::new(Table {
             pid,
             tid: pid,
-            comm: String::new(),
+            comm: Bytes::default(),
             started: 0,
         })
     }
@@ -52,7 +50,7 @@ impl Place {
         self.read_link().ok()
     }
 
-    fn read_link(&self) -> io::Result<String> {
+    pub fn read_link(&self) -> io::Result<String> {
         let link = fs::read_link(self.path("fd"))?;
         Ok(link.to_string_lossy().into_owned())
     }
@@ -70,22 +68,12 @@ impl Place {
     }
 }
 
-/// All files of all processes that the caller may inspect.
-#[derive(Default)]
-pub struct Listing {
-    /// The files, each with its [`Place::link`].
-    pub files: Vec<(Place, String)>,
-    /// The fd tables in which files were closed while they were listed.
-    pub restless: HashSet<Pid>,
-    pub processes: usize,
-    /// The number of processes that the caller may not inspect.
-    pub not_permitted: usize,
-}
-
 /// The fields of /proc/PID/stat that are used here.
 #[derive(Debug, Eq, PartialEq)]
 pub struct Stat {
-    pub comm: String,
+    pub comm: Bytes,
+    pub state: char,
+    pub parent: Pid,
     pub kernel_thread: bool,
     pub threads: u64,
     pub started: u64,
@@ -93,28 +81,39 @@ pub struct Stat {
 
 const PF_KTHREAD: u64 = 0x0020_0000;
 
-pub fn parse_stat(text: &str) -> Option<Stat> {
-    let (_, rest) = text.split_once('(')?;
+impl Stat {
+    pub fn is_zombie(&self) -> bool {
+        matches!(self.state, 'Z' | 'X') && self.threads <= 1
+    }
+}
+
+pub fn parse_stat(text: &[u8]) -> Option<Stat> {
     // The name may contain parentheses, the rest does not.
-    let (comm, rest) = rest.rsplit_once(')')?;
+    let start = text.iter().position(|byte| *byte == b'(')? + 1;
+    let end = text.iter().rposition(|byte| *byte == b')')?;
+    let comm = text.get(start..end)?.to_vec();
+    let rest = std::str::from_utf8(&text[end + 1..]).ok()?;
     let fields: Vec<&str> = rest.split_whitespace().collect();
     // See proc_pid_stat(5), where the state, which is first here, is field 3.
     let number = |field: usize| fields.get(field - 3)?.parse::<u64>().ok();
     Some(Stat {
-        comm: comm.to_string(),
+        comm: comm.into(),
+        state: fields.first()?.chars().next()?,
+        parent: number(4)?.try_into().ok()?,
         kernel_thread: number(9)? & PF_KTHREAD != 0,
         threads: number(20)?,
         started: number(22)?,
     })
 }
 
-fn stat(pid: Pid) -> io::Result<Stat> {
+/// The status of a process, or of a thread.
+pub fn stat(pid: Pid) -> io::Result<Stat> {
     let text = fs::read(format!("/proc/{pid}/stat"))?;
-    parse_stat(&String::from_utf8_lossy(&text)).ok_or(ErrorKind::InvalidData.into())
+    parse_stat(&text).ok_or(ErrorKind::InvalidData.into())
 }
 
 /// The entries of a directory whose names are numbers.
-fn numbers(directory: &str) -> io::Result<Vec<i32>> {
+pub fn numbers(directory: &str) -> io::Result<Vec<i32>> {
     let mut numbers = Vec::new();
     for entry in fs::read_dir(directory)? {
         let name = entry?.file_name();
@@ -140,6 +139,16 @@ pub fn is_proc_hidden() -> bool {
     !Path::new("/proc/1").exists()
 }
 
+/// Whether lsepoll has CAP_SYS_PTRACE.
+pub fn may_ptrace() -> bool {
+    const CAP_SYS_PTRACE: u32 = 19;
+
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let effective = effective.and_then(|set| u64::from_str_radix(set.trim(), 16).ok());
+    effective.is_some_and(|set| set >> CAP_SYS_PTRACE & 1 == 1)
+}
+
 /// The process that a pid or a tid belongs to.
 pub fn process_of(pid: Pid) -> Result<Pid, Error> {
     let status = match fs::read(format!("/proc/{pid}/status")) {
@@ -148,124 +157,45 @@ pub fn process_of(pid: Pid) -> Result<Pid, Error> {
         Err(_) if is_alive(pid) => return Err(Error::HiddenProcess(pid)),
         Err(_) => return Err(Error::NoProcess(pid)),
     };
-    let process = String::from_utf8_lossy(&status)
+    String::from_utf8_lossy(&status)
         .lines()
         .find_map(|line| line.strip_prefix("Tgid:")?.trim().parse().ok())
-        .ok_or(Error::NoProcess(pid))?;
-    match list_process(process, &mut Listing::default()) {
-        Err(e) if is_not_permitted(&e) => Err(Error::NotPermitted(pid)),
-        Err(_) => Err(Error::NoProcess(pid)),
-        Ok(_) => Ok(process),
-    }
+        .ok_or(Error::NoProcess(pid))
 }
 
 /// Whether a process exists, visible in /proc or not.
-fn is_alive(pid: Pid) -> bool {
+pub fn is_alive(pid: Pid) -> bool {
     // SAFETY: No memory is involved, and no signal is sent.
     let sent = unsafe { libc::kill(pid, 0) };
     sent == 0 || io::Error::last_os_error().raw_os_error() == Some(libc::EPERM)
 }
 
-/// Lists all files but those of process `own`.
-pub fn list(own: Pid, progress: &mut Progress) -> Result<Listing, Error> {
-    let mut listing = Listing::default();
-    let pids = numbers("/proc").map_err(|e| Error::Io("/proc", e))?;
-    progress.begin("listing files", pids.len());
-    for pid in pids {
-        progress.step();
-        if pid == own {
-            continue;
-        }
-        match list_process(pid, &mut listing) {
-            Ok(true) => listing.processes += 1,
-            Ok(false) => {}
-            Err(e) if is_not_permitted(&e) => listing.not_permitted += 1,
-            // The process has ended meanwhile.
-            Err(_) => {}
-        }
-    }
-    Ok(listing)
-}
-
-fn is_not_permitted(error: &io::Error) -> bool {
+pub fn is_not_permitted(error: &io::Error) -> bool {
     error.kind() == ErrorKind::PermissionDenied
 }
 
-/// Appends the files of a process. Returns false for a kernel thread, which has none.
-fn list_process(pid: Pid, listing: &mut Listing) -> io::Result<bool> {
-    let tables = tables_of(pid)?;
-    for table in &tables {
-        match list_table(table) {
-            Ok((files, is_restless)) => {
-                listing.files.extend(files);
-                if is_restless {
-                    listing.restless.insert(table.tid);
-                }
-            }
-            Err(e) if is_not_permitted(&e) => return Err(e),
-            // A thread has ended; the others may still have files.
-            Err(_) => {}
-        }
-    }
-    Ok(!tables.is_empty())
+/// The age of a process in seconds.
+pub fn age(table: &Table) -> Option<u64> {
+    let uptime = fs::read_to_string("/proc/uptime").ok()?;
+    let uptime: f64 = uptime.split_whitespace().next()?.parse().ok()?;
+    // SAFETY: No memory is involved.
+    let ticks = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
+    Some((uptime as u64).saturating_sub(table.started / u64::try_from(ticks).ok()?.max(1)))
 }
 
-/// The fd tables of all processes but `own`.
-pub fn tables(own: Pid) -> Result<Vec<Rc<Table>>, Error> {
-    let pids = numbers("/proc").map_err(|e| Error::Io("/proc", e))?;
-    let others = pids.into_iter().filter(|pid| *pid != own);
-    // A process may have ended meanwhile.
-    Ok(others
-        .filter_map(|pid| tables_of(pid).ok())
-        .flatten()
-        .collect())
-}
-
-/// The fd tables of a process. A kernel thread has none.
-fn tables_of(pid: Pid) -> io::Result<Vec<Rc<Table>>> {
-    let stat = stat(pid)?;
-    if stat.kernel_thread {
-        return Ok(Vec::new());
+/// Whether a process is called `name`: its main thread, its executable, or argv[0].
+pub fn has_name(table: &Table, name: &str) -> bool {
+    if *table.comm == *name.as_bytes() {
+        return true;
     }
-    let mut tids = vec![pid];
-    if stat.threads > 1 {
-        for tid in numbers(&format!("/proc/{pid}/task"))? {
-            // A thread that ends meanwhile has no files.
-            let is_known = |known: &Pid| kcmp::same_table(*known, tid).unwrap_or(true);
-            if !tids.iter().any(is_known) {
-                tids.push(tid);
-            }
-        }
-    }
-    let table = |tid| {
-        Rc::new(Table {
-            pid,
-            tid,
-            comm: stat.comm.clone(),
-            started: stat.started,
+    let is_last = |path: &[u8]| path.rsplit(|byte| *byte == b'/').next() == Some(name.as_bytes());
+    let command = fs::read(format!("/proc/{}/cmdline", table.pid)).unwrap_or_default();
+    let is_argv0 = command.split(|byte| *byte == 0).next().is_some_and(is_last);
+    is_argv0
+        || fs::read_link(format!("/proc/{}/exe", table.pid)).is_ok_and(|exe| {
+            let exe = exe.as_os_str().as_encoded_bytes();
+            is_last(exe.strip_suffix(b" (deleted)").unwrap_or(exe))
         })
-    };
-    Ok(tids.into_iter().map(table).collect())
-}
-
-/// The files of an fd table, each with its [`Place::link`], and whether any was closed meanwhile.
-pub fn list_table(table: &Rc<Table>) -> io::Result<(Vec<(Place, String)>, bool)> {
-    let mut files = Vec::new();
-    let mut is_restless = false;
-    for fd in numbers(&format!("/proc/{}/fd", table.tid))? {
-        let place = Place {
-            table: table.clone(),
-            fd,
-        };
-        match place.read_link() {
-            Ok(link) => files.push((place, link)),
-            // In a user namespace, lsepoll may be able to list the fds of a process outside, but
-            // not to read the links.
-            Err(e) if is_not_permitted(&e) => return Err(e),
-            Err(_) => is_restless = true,
-        }
-    }
-    Ok((files, is_restless))
 }
 
 #[cfg(test)]
@@ -274,11 +204,12 @@ mod tests {
 
     #[test]
     fn stat_with_an_odd_name() {
-        let text = "7 (a) b\n) S 1 7 7 0 -1 2129984 0 0 0 0 0 0 0 0 20 0 3 0 4711 0 0\n";
+        let text = b"7 (a) b\n) S 1 7 7 0 -1 2129984 0 0 0 0 0 0 0 0 20 0 3 0 4711 0 0\n";
         let stat = parse_stat(text).unwrap();
-        assert_eq!(stat.comm, "a) b\n");
+        assert_eq!(*stat.comm, *b"a) b\n");
         assert!(stat.kernel_thread);
+        assert_eq!((stat.state, stat.parent), ('S', 1));
         assert_eq!((stat.threads, stat.started), (3, 4711));
-        assert_eq!(parse_stat("7 (a) S 1"), None);
+        assert_eq!(parse_stat(b"7 (a) S 1"), None);
     }
 }

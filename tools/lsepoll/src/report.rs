@@ -1,98 +1,200 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The result of a search.
+//! The results of a search: names, what else holds a file, and which files are ready.
 
-use crate::error::Error;
 use crate::fdinfo::Entry;
-use crate::process::Place;
-
-/// The epoll files that were found, and what was searched.
-#[derive(Default)]
-pub struct Report {
-    pub epolls: Vec<Epoll>,
-    pub searched: Searched,
-    /// Why some of the selected processes or fds are missing.
-    pub errors: Vec<Error>,
-}
-
-impl Report {
-    pub fn rows(&self) -> impl Iterator<Item = &Row> {
-        self.epolls.iter().flat_map(|epoll| &epoll.rows)
-    }
-}
-
-/// The scope of the search.
-#[derive(Default)]
-pub struct Searched {
-    pub processes: usize,
-    pub files: usize,
-    /// Processes that the caller may not inspect.
-    pub not_permitted: usize,
-    /// Whether /proc hides processes, which are not counted.
-    pub hidden: bool,
-    pub rounds: u32,
-}
+use crate::held::{Held, Holds, Memory};
+use crate::instance::{Row, State};
+use crate::limits;
+use crate::listing::Listing;
+use crate::name::{File, Names};
+use crate::process::{Place, Table};
+use crate::ready::{Poller, Ready};
+use crate::search::Found;
 
 /// An epoll file.
 pub struct Epoll {
-    /// Where it is open. States are as seen from the first place.
+    /// Where it is open: the oldest of the selected processes first.
     pub holders: Vec<Place>,
-    /// The length of the interest list. With --stale, not all have a row.
-    pub entries: usize,
-    pub rows: Vec<Row>,
+    /// One for each entry.
+    pub lines: Vec<Line>,
+}
+
+/// An entry.
+pub struct Line {
+    pub row: Row,
+    /// The target file.
+    pub file: File,
+    /// If the entry is stale: where its fd refers to another file, and that file.
+    pub reused: Option<(Place, File)>,
+    /// If it is nowhere: what seems to hold the target file.
+    pub held: Vec<Held>,
+    pub ready: Ready,
+    /// In how many of how many looks it was ready.
+    pub looks: Option<(u32, u32)>,
+    pub data: Data,
+}
+
+/// What the data of an entry seems to be.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Data {
+    /// The fd under which the file was added.
+    Fd,
+    /// The address of memory of the process.
+    Pointer,
+    Other,
+}
+
+impl Data {
+    fn of(entry: &Entry, memory: &Memory) -> Data {
+        // Programs that store an int may leave the other half as it was.
+        if entry.data as u32 == entry.tfd as u32 {
+            Data::Fd
+        } else if memory.has(entry.data) {
+            Data::Pointer
+        } else {
+            Data::Other
+        }
+    }
+}
+
+impl Line {
+    pub fn is_stale(&self) -> bool {
+        matches!(
+            self.row.state,
+            State::Moved | State::Elsewhere | State::Nowhere
+        )
+    }
+}
+
+impl Line {
+    /// Whether epoll_wait(2) returned this entry each time, if the process handled no event.
+    pub fn spins(&self) -> bool {
+        let is_edge_triggered = self.row.entry.events & libc::EPOLLET as u32 != 0;
+        !is_edge_triggered && self.looks.is_some_and(|(ready, looks)| ready == looks)
+    }
 }
 
 impl Epoll {
-    /// The number of entries that are known not to be in place.
-    pub fn misplaced(&self) -> usize {
-        self.rows
-            .iter()
-            .filter(|row| row.state.is_misplaced())
-            .count()
+    pub fn home(&self) -> &Table {
+        &self.holders[0].table
+    }
+
+    /// The number of entries for which a condition holds.
+    pub fn count(&self, has: impl Fn(&Line) -> bool) -> usize {
+        self.lines.iter().filter(|line| has(line)).count()
+    }
+
+    pub fn in_state(&self, state: State) -> usize {
+        self.count(|line| line.row.state == state)
     }
 }
 
-/// An entry, and where its target file is.
-#[derive(Clone)]
-pub struct Row {
-    pub entry: Entry,
-    pub state: State,
-    /// The name of the target file.
-    pub file: String,
-    /// The name of another file to which the fd of the entry refers now.
-    pub stale: Option<String>,
-    /// Where the target file is open: the fd of the entry first, then others in the same fd table.
-    pub places: Vec<Place>,
+pub fn process(table: &Table) -> String {
+    thread(table, table.tid)
 }
 
-/// Ordered from near to far.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, PartialOrd, Ord)]
-pub enum State {
-    /// The fd of the entry still refers to the target file.
-    InPlace,
-    /// Another fd of the same process does.
-    Moved,
-    /// Only fds of other processes do, or of a thread with its own fd table.
-    Elsewhere,
-    /// No fd of any process that was searched does.
-    Nowhere,
-    /// The entry, or a file that might be its target, kept changing.
-    Unsettled,
+pub fn thread(table: &Table, tid: i32) -> String {
+    let (pid, comm) = (table.pid, &table.comm);
+    if tid == pid {
+        format!("pid {pid} ({comm})")
+    } else {
+        format!("pid {pid} tid {tid} ({comm})")
+    }
 }
 
-impl State {
-    pub fn name(self) -> &'static str {
-        match self {
-            State::InPlace => "in place",
-            State::Moved => "moved",
-            State::Elsewhere => "elsewhere",
-            State::Nowhere => "nowhere",
-            State::Unsettled => "unsettled",
+/// Formats places, with the process unless the fd table is `home`.
+pub fn places(places: &[Place], home: &Table, limit: usize) -> String {
+    let tables: Vec<_> = (places.chunk_by(|a, b| a.table.tid == b.table.tid)).collect();
+    let mut named = Vec::new();
+    for places in tables.iter().take(limit) {
+        let table = &places[0].table;
+        let fds: Vec<_> = places.iter().map(|place| place.fd.to_string()).collect();
+        let fds = fds.join(", ");
+        named.push(if table.tid == home.tid {
+            format!("fd {fds}")
+        } else {
+            format!("{} fd {fds}", process(table))
+        });
+    }
+    if tables.len() > limit {
+        named.push(format!("{} more", tables.len() - limit));
+    }
+    named.join("; ")
+}
+
+/// A number and its noun.
+pub fn count(n: usize, one: &str, many: &str) -> String {
+    format!("{n} {}", if n == 1 { one } else { many })
+}
+
+/// Makes reports.
+#[derive(Default)]
+pub struct Reporter {
+    names: Option<Names>,
+    poller: Poller,
+    holds: Holds,
+}
+
+impl Reporter {
+    pub fn report(&mut self, Found { holders, rows }: Found, listing: &Listing) -> Epoll {
+        let memory = Memory::of(holders[0].table.pid);
+        let mut lines = Vec::new();
+        let names = self
+            .names
+            .get_or_insert_with(|| Names::new(listing.tables().flat_map(|listed| listed.places())));
+        // Unless another file is there by now.
+        let describe = |names: &mut Names, place: &Place, name: &str| {
+            let file = names.file(place).filter(|file| file.identity() == name);
+            file.unwrap_or_else(|| File::new(name.to_string().into()))
+        };
+        for row in rows {
+            let reused = (row.reused.as_ref())
+                .map(|(place, name)| (place.clone(), describe(names, place, name)));
+            let file = match row.places.first() {
+                Some(place) => describe(names, place, &row.file),
+                None => names.target(&row.file, row.entry.device, holders[0].table.pid),
+            };
+            let held = match row.state {
+                State::Nowhere => self.holds.find(&row.entry, &holders, listing),
+                _ => Vec::new(),
+            };
+            let ready = match row.places.first() {
+                Some(place) => self.poller.poll(place, row.entry.events),
+                None => Ready::Unknown,
+            };
+            let data = Data::of(&row.entry, &memory);
+            lines.push(Line {
+                row,
+                file,
+                reused,
+                held,
+                ready,
+                looks: None,
+                data,
+            });
         }
+        Epoll { holders, lines }
     }
 
-    /// Whether the target file is known not to be in place.
-    pub fn is_misplaced(self) -> bool {
-        !matches!(self, State::InPlace | State::Unsettled)
+    /// Looks several times which files are ready.
+    pub fn look_again(&mut self, epoll: &mut Epoll) {
+        for look in 0..limits::LOOKS {
+            if look > 0 {
+                std::thread::sleep(limits::LOOK_PAUSE);
+            }
+            for line in &mut epoll.lines {
+                let Some(place) = line.row.places.first() else {
+                    continue;
+                };
+                let ready = self.poller.poll(place, line.row.entry.events);
+                let (count, looks) = line.looks.get_or_insert((0, 0));
+                *looks += 1;
+                if ready.is_ready() {
+                    *count += 1;
+                    line.ready = ready;
+                }
+            }
+        }
     }
 }

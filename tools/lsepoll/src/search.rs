@@ -2,29 +2,23 @@
 
 //! Finds out where the target files of epoll entries are open.
 //!
-//! Processes keep running meanwhile. So /proc is read before and after each comparison: fdinfo for
-//! an entry, the link for a file. If these differ, the result is dropped, and the comparison is
-//! repeated in the next round.
+//! Each instance is reported as soon as all its entries are settled. A file that is not found may
+//! have moved while files were listed, so further rounds list what can have changed.
 
-use crate::candidates::{self, Candidates};
+use crate::bytes::Bytes;
+use crate::control::Control;
 use crate::error::Error;
-use crate::fdinfo::EPOLL_LINK;
+use crate::fdinfo::{EPOLL_LINK, Entry};
+use crate::files::{self, Index, Key, Kinds};
+use crate::instance::{Instance, Row};
 use crate::kcmp;
-use crate::name::{self, Kinds};
-use crate::nowhere;
-use crate::order;
-use crate::process::{self, Fd, Listing, Pid, Place};
-use crate::progress::Progress;
-use crate::report::{Epoll, Report, Searched};
-use crate::sockets::Sockets;
-use crate::watch::{QUIET_ROUNDS, Watch};
-use std::collections::HashSet;
-
-/// The maximum number of rounds. Entries that are not settled by then are unsettled.
-const ROUNDS: u32 = 20;
-
-/// The maximum number of comparisons in a round to verify misses.
-const PATIENCE: usize = 100_000;
+use crate::limits;
+use crate::listing::{self, Listed, Listing};
+use crate::name;
+use crate::order::{self, Answer};
+use crate::process::{self, Fd, Pid, Place, Table};
+use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
 
 /// Which epoll files to list. An empty list or `None` selects all.
 #[derive(Clone, Default)]
@@ -35,118 +29,188 @@ pub struct Selection {
 }
 
 impl Selection {
+    fn has_process(&self, table: &Table) -> bool {
+        (self.pids.is_empty() || self.pids.contains(&table.pid))
+            && (self.name.as_ref()).is_none_or(|name| process::has_name(table, name))
+    }
+
     fn has(&self, epoll: &Place) -> bool {
-        let Selection { pids, name, efd } = self;
-        (pids.is_empty() || pids.contains(&epoll.table.pid))
-            && name.as_ref().is_none_or(|name| *name == epoll.table.comm)
-            && efd.is_none_or(|efd| efd == epoll.fd)
+        self.efd.is_none_or(|efd| efd == epoll.fd) && self.has_process(&epoll.table)
     }
 }
 
-/// Lists epoll files, and searches for the target files of their entries.
-pub fn search(selection: &Selection, progress: &mut Progress) -> Result<Report, Error> {
+/// An epoll file and the rows of its entries.
+pub struct Found {
+    /// Where it is open: the oldest of the selected processes first.
+    pub holders: Vec<Place>,
+    pub rows: Vec<Row>,
+}
+
+/// The scope of a search.
+#[derive(Default)]
+pub struct Searched {
+    pub processes: usize,
+    pub files: usize,
+    /// Processes that the caller may not inspect, and those of them that are selected.
+    pub not_inspected: Vec<Rc<Table>>,
+    pub missed: usize,
+    /// Whether /proc hides processes, which are not counted.
+    pub hidden: bool,
+    pub rounds: u32,
+    /// Why some of the selected processes or fds are missing.
+    pub errors: Vec<Error>,
+}
+
+/// Takes an epoll file when all its entries are settled.
+pub type Report<'a> = dyn FnMut(Found, &Listing, &Control) -> Result<(), Error> + 'a;
+
+/// Lists epoll files, and searches for the target files of their entries. `report` is called for
+/// each epoll file when its entries are settled.
+pub fn search(
+    selection: &Selection,
+    control: &mut Control,
+    report: &mut Report<'_>,
+) -> Result<Searched, Error> {
     let own = process::own_pid()?;
     kcmp::probe(own)?;
     let kinds = Kinds::probe().map_err(|e| Error::Io("/proc/self/fd", e))?;
+    let mut searched = Searched::default();
     let mut selection = selection.clone();
-    let mut errors = Vec::new();
     let is_narrowed = !selection.pids.is_empty();
-    selection.pids = (unique(selection.pids).into_iter())
-        .filter_map(|pid| process::process_of(pid).map_err(|e| errors.push(e)).ok())
-        .collect();
-    // Threads of one process may have been given.
-    selection.pids = unique(selection.pids);
+    let mut seen = HashSet::new();
+    let mut pids = Vec::new();
+    for pid in std::mem::take(&mut selection.pids) {
+        // Threads of one process may have been given.
+        match process::process_of(pid).and_then(|pid| listing::check(pid).map(|()| pid)) {
+            _ if !seen.insert(pid) => {}
+            Ok(pid) if pids.contains(&pid) => {}
+            Ok(pid) => pids.push(pid),
+            Err(e) => searched.errors.push(e),
+        }
+    }
+    selection.pids = pids;
     if is_narrowed && selection.pids.is_empty() {
-        return Ok(Report {
-            errors,
-            ..Report::default()
-        });
+        return Ok(searched);
     }
 
-    let (mut listing, epolls) = list_epolls(own, progress)?;
-    errors.extend(explain(&selection, &listing));
-    let mut watches = watches(&selection, epolls, kinds);
-    update(&mut watches, Watch::update)?;
-    let mut rounds = 0;
-    loop {
-        rounds += 1;
-        ask_round(&mut watches, &listing, &kinds, progress)?;
-        progress.begin("confirming", watches.len());
-        update(&mut watches, |watch| {
-            progress.step();
-            watch.confirm()
-        })?;
-        let is_settled = watches.iter().all(|watch| watch.unsettled().is_empty());
-        // Entries that keep changing are not worth more rounds.
-        let is_enough = rounds >= QUIET_ROUNDS && !watches.iter().any(Watch::is_missing_rounds);
-        if is_settled || is_enough || rounds == ROUNDS {
+    let (mut listing, epolls) = list_epolls(own, control)?;
+    searched.errors.extend(explain(&selection, &listing));
+    let mut instances = instances(&selection, epolls, kinds)?;
+    for round in 1..=limits::ROUNDS {
+        searched.rounds = round;
+        let mut rest = Vec::new();
+        let mut index = Index::new(&listing, kinds);
+        for mut instance in instances {
+            control.begin("searching files", instance.len());
+            if instance.is_searching() && !instance.search(&mut index, &mut || control.step())? {
+                continue;
+            }
+            if instance.is_settled() {
+                finish(instance, &listing, control, report)?;
+            } else {
+                rest.push(instance);
+            }
+        }
+        instances = rest;
+        if instances.is_empty() || control.is_over() || round == limits::ROUNDS {
             break;
         }
-        listing = process::list(own, progress)?;
+        update(&mut listing, &mut instances, kinds, control)?;
     }
-    nowhere::confirm(&mut watches, own, &kinds, progress)?;
-    update(&mut watches, Watch::update)?;
+    for instance in instances {
+        finish(instance, &listing, control, report)?;
+    }
 
-    let mut epolls = Vec::new();
-    for watch in watches {
-        epolls.push(watch.finish()?);
+    let ended = |pid: &&Pid| !process::is_alive(**pid);
+    searched.errors.extend(
+        selection
+            .pids
+            .iter()
+            .filter(ended)
+            .map(|pid| Error::Ended(*pid)),
+    );
+    searched.processes = listing.processes();
+    searched.files = listing.tables().map(|listed| listed.files.len()).sum();
+    let missed = |table: &&Rc<Table>| selection.has_process(table);
+    searched.missed = listing.not_inspected.iter().filter(missed).count();
+    if let Some(name) = &selection.name {
+        let mut tables = listing.tables().map(|listed| &listed.table);
+        if searched.missed == 0 && !tables.any(|table| selection.has_process(table)) {
+            searched.errors.push(Error::NoName(name.clone()));
+        }
     }
-    add_addresses(&mut epolls);
-    Ok(Report {
-        epolls,
-        searched: Searched {
-            processes: listing.processes,
-            files: listing.files.len(),
-            not_permitted: listing.not_permitted,
-            hidden: process::is_proc_hidden(),
-            rounds,
-        },
-        errors,
-    })
+    searched.not_inspected = listing.not_inspected;
+    searched.hidden = process::is_proc_hidden();
+    Ok(searched)
 }
 
-fn unique(mut pids: Vec<Pid>) -> Vec<Pid> {
-    let mut seen = HashSet::new();
-    pids.retain(|pid| seen.insert(*pid));
-    pids
+fn finish(
+    instance: Instance,
+    listing: &Listing,
+    control: &Control,
+    report: &mut Report<'_>,
+) -> Result<(), Error> {
+    let (holders, rows) = instance.finish()?;
+    report(Found { holders, rows }, listing, control)
 }
 
 /// Lists all files, and the places of each epoll file among them.
-fn list_epolls(own: Pid, progress: &mut Progress) -> Result<(Listing, Vec<Vec<Place>>), Error> {
-    let mut tries = 0..QUIET_ROUNDS;
-    loop {
-        let listing = process::list(own, progress)?;
-        let epolls = (listing.files.iter()).filter(|(_, link)| link == EPOLL_LINK);
-        let epolls = epolls.map(|(place, _)| place.clone());
-        let sorted = order::sort(epolls, candidates::compare)?;
+fn list_epolls(own: Pid, control: &mut Control) -> Result<(Listing, Vec<Vec<Place>>), Error> {
+    let mut listing = Listing::new(own);
+    for _ in 0..limits::ROUNDS {
+        list(&mut listing, control, |_, _| Ok(true))?;
+        let places = listing.tables().flat_map(Listed::places);
+        let epolls = places.filter(|(_, link)| *link == EPOLL_LINK);
+        let sorted = order::sort(epolls.map(|(place, _)| place), files::compare)?;
         // Otherwise an epoll file may be listed twice.
-        if candidates::is_sorted(&sorted)? || tries.next().is_none() {
+        if files::is_sorted(&sorted)? {
             return Ok((listing, sorted));
         }
     }
+    Ok((listing, Vec::new()))
 }
 
-/// The epoll files that are selected.
-fn watches(selection: &Selection, epolls: Vec<Vec<Place>>, kinds: Kinds) -> Vec<Watch> {
-    let mut watches = Vec::new();
+fn list(
+    listing: &mut Listing,
+    control: &mut Control,
+    look: impl FnMut(Option<&Listed>, &Listed) -> Result<bool, Error>,
+) -> Result<HashSet<Pid>, Error> {
+    let mut is_begun = false;
+    listing.update(look, |processes| {
+        if !std::mem::replace(&mut is_begun, true) {
+            control.begin("listing files", processes);
+        }
+        control.step()
+    })
+}
+
+/// The epoll files that are selected: large ones last.
+fn instances(
+    selection: &Selection,
+    epolls: Vec<Vec<Place>>,
+    kinds: Kinds,
+) -> Result<Vec<Instance>, Error> {
+    let mut instances = Vec::new();
     for mut holders in epolls {
-        // See the entries as the selected process does, or as the one that is likely to have added
-        // them: the oldest one.
-        holders.sort_by_key(|holder| {
+        holders.sort_by_cached_key(|holder| {
             let Place { table, fd } = holder;
             let is_other = !selection.has(holder);
             (is_other, table.started, table.pid, table.tid, *fd)
         });
-        let home = holders.remove(0);
-        if selection.has(&home) {
-            watches.push(Watch::new(home, holders, kinds));
+        if !selection.has(&holders[0]) {
+            continue;
+        }
+        let mut instance = Instance::new(holders, kinds);
+        if instance.update()? {
+            instances.push(instance);
         }
     }
-    watches.sort_by_key(|watch| {
-        let Place { table, fd } = watch.home();
-        (table.pid, table.tid, *fd)
+    instances.sort_by_key(|instance| {
+        let Place { table, fd } = instance.home();
+        let is_large = instance.len() > limits::LARGE;
+        (is_large, table.pid, table.tid, *fd)
     });
-    watches
+    Ok(instances)
 }
 
 /// The reasons why selected processes have no epoll file at the selected fd.
@@ -155,117 +219,153 @@ fn explain(selection: &Selection, listing: &Listing) -> Vec<Error> {
         return Vec::new();
     };
     let why = |&pid: &Pid| {
-        let is_there = |place: &Place| place.table.pid == pid && place.fd == efd;
-        let mut files = listing.files.iter().filter(|(place, _)| is_there(place));
-        let first = files.clone().next();
-        if files.any(|(_, link)| link == EPOLL_LINK) {
+        let places = listing.of_process(pid).flat_map(Listed::places);
+        let mut files = places.filter(|(place, _)| place.fd == efd);
+        let first = files.next();
+        if first
+            .iter()
+            .cloned()
+            .chain(files)
+            .any(|(_, link)| link == EPOLL_LINK)
+        {
             return None;
         }
-        Some(match first.and_then(|(place, _)| name::of(place)) {
+        Some(match first.and_then(|(place, _)| name::of(&place)) {
             None => Error::NotOpen(pid, efd),
-            Some(name) => Error::NotEpoll(pid, efd, name),
+            Some(name) => Error::NotEpoll(pid, efd, Bytes::from(name).to_string()),
         })
     };
     selection.pids.iter().filter_map(why).collect()
 }
 
-/// Updates all epoll files, and drops those that are gone.
+/// Lists what can have changed, and compares files with the targets of absent entries.
 fn update(
-    watches: &mut Vec<Watch>,
-    mut update: impl FnMut(&mut Watch) -> Result<bool, Error>,
+    listing: &mut Listing,
+    instances: &mut Vec<Instance>,
+    kinds: Kinds,
+    control: &mut Control,
 ) -> Result<(), Error> {
-    for mut watch in std::mem::take(watches) {
-        if update(&mut watch)? {
-            watches.push(watch);
+    let mut suspects = Suspects::new(instances, kinds);
+    let listed = list(listing, control, |old, new| suspects.look(old, new))?;
+    let unclear = suspects.unclear;
+    let restless: HashSet<Pid> = (listing.tables())
+        .filter(|table| listed.contains(&table.table.tid) && table.is_restless)
+        .map(|table| table.table.tid)
+        .collect();
+
+    let is_over = control.is_over();
+    for mut instance in std::mem::take(instances) {
+        let is_there = instance.settle_absences(|instance, entry| {
+            let in_scope = |table: &&Pid| instance.is_in_scope(entry, **table);
+            let key = instance.key(entry);
+            let is_unclear = |table: &Pid| unclear.contains(&(*table, key));
+            let is_calm = !is_over
+                && !restless.iter().any(|table| in_scope(&table))
+                && !listed.iter().filter(in_scope).any(is_unclear);
+            (
+                is_calm,
+                is_calm && !listed.iter().any(|table| in_scope(&table)),
+            )
+        })?;
+        if is_there {
+            instances.push(instance);
         }
     }
     Ok(())
 }
 
-/// Searches once for the target file of each entry that is not settled.
-fn ask_round(
-    watches: &mut [Watch],
-    listing: &Listing,
-    kinds: &Kinds,
-    progress: &mut Progress,
-) -> Result<(), Error> {
-    let mut lost = Vec::new();
-    for (index, watch) in watches.iter_mut().enumerate() {
-        let unsettled = watch.unsettled();
-        progress.begin("looking at fds", unsettled.len());
-        for entry in unsettled {
-            // Most files are in place. Entries with the same fd are looked up in order of toff,
-            // which is fastest on kernels that remember the last lookup.
-            lost.extend(watch.look_in_place(entry)?.map(|lost| (index, lost)));
-            progress.step();
+/// The absent entries of all instances.
+struct Suspects<'a> {
+    instances: &'a mut [Instance],
+    kinds: Kinds,
+    entries: HashMap<Key, Vec<(usize, Entry)>>,
+    /// The fd tables from which a file vanished before it was compared, with its key.
+    unclear: HashSet<(Pid, Key)>,
+}
+
+impl Suspects<'_> {
+    fn new(instances: &mut [Instance], kinds: Kinds) -> Suspects<'_> {
+        let mut entries: HashMap<_, Vec<_>> = HashMap::new();
+        for (index, instance) in instances.iter().enumerate() {
+            for entry in instance.absent() {
+                let suspect = (index, entry.clone());
+                entries
+                    .entry(kinds.of_entry(entry))
+                    .or_default()
+                    .push(suspect);
+            }
         }
-    }
-    if lost.is_empty() {
-        return Ok(());
+        Suspects {
+            instances,
+            kinds,
+            entries,
+            unclear: HashSet::new(),
+        }
     }
 
-    let entries = lost.iter().map(|(_, lost)| &lost.entry);
-    let mut candidates = Candidates::new(entries, listing, kinds, progress)?;
-    progress.begin("searching files", lost.len());
-    let mut misses = Vec::new();
-    for (index, lost) in lost {
-        let watch = &mut watches[index];
-        let entry = &lost.entry;
-        let places = candidates.search(entry, kinds, |place| watch.compare(place, entry))?;
-        misses.extend(watch.look_at(lost, places)?.map(|miss| (index, miss)));
-        progress.step();
-    }
-    // The order may look right even if files were replaced. Rely on it only if comparing the misses
-    // with all candidates takes too many calls.
-    let counts = (misses.iter())
-        .map(|(index, miss)| candidates.count(miss.entry(), watches[*index].scope(miss), kinds));
-    let is_comparing = counts.sum::<usize>() <= PATIENCE;
-    for (index, miss) in misses {
-        let watch = &mut watches[index];
-        let (entry, scope) = (miss.entry(), watch.scope(&miss));
-        // A socket has one file: if its inode is listed, the file is open there.
-        if kinds.is_socket(entry) && candidates.count(entry, scope, kinds) > 0 {
-            watch.see(&miss);
-            continue;
-        }
-        let is_missed = if is_comparing {
-            let compare = |place: &Place| watch.compare(place, entry);
-            !candidates.is_anywhere(entry, scope, kinds, compare)?
-        } else {
-            candidates.is_order_kept(entry, kinds)?
+    /// The keys of suspects that the file at a place may have.
+    fn keys(&self, place: &Place, link: &str) -> Vec<Key> {
+        let mut keys = self.entries.keys().copied();
+        let key = match Key::of_link(link) {
+            Some(key) => key,
+            None if keys.any(|key| !key.is_of_link()) => self.kinds.of_place(place, link),
+            None => return Vec::new(),
         };
-        // Otherwise, the next round searches again.
-        if is_missed {
-            watch.miss(miss, candidates.is_quiet(scope));
+        match key {
+            Key::Unknown => (self.entries.keys().copied())
+                .filter(|suspect| suspect.may_be(key))
+                .collect(),
+            key if self.entries.contains_key(&key) => vec![key],
+            _ => Vec::new(),
         }
     }
-    for watch in watches {
-        watch.settle_elsewhere(listing);
-    }
-    Ok(())
-}
 
-/// Adds the addresses to the names of sockets.
-fn add_addresses(epolls: &mut [Epoll]) {
-    let mut sockets = Sockets::default();
-    for epoll in epolls {
-        let home = epoll.holders[0].table.pid;
-        for row in &mut epoll.rows {
-            // The process that has the socket open is usually in its network namespace.
-            let pid = row.places.first().map_or(home, |place| place.table.pid);
-            for (pid, name) in [(pid, Some(&mut row.file)), (home, row.stale.as_mut())] {
-                if let Some(name) = name {
-                    add_address(name, pid, &mut sockets);
+    /// Compares the files of an fd table with the suspects. Returns false if a file had vanished.
+    fn look(&mut self, old: Option<&Listed>, new: &Listed) -> Result<bool, Error> {
+        let table = new.table.tid;
+        self.unclear.retain(|(tid, _)| *tid != table);
+        let known: HashSet<(Fd, &str)> = old
+            .into_iter()
+            .flat_map(|old| old.files.iter().map(|(fd, link)| (*fd, link.as_str())))
+            .collect();
+        let mut files = Vec::new();
+        for (place, link) in new.places() {
+            let keys = self.keys(&place, link);
+            if !keys.is_empty() {
+                let is_known = known.contains(&(place.fd, link));
+                files.push((place, keys, is_known));
+            }
+        }
+        let comparisons = |(_, keys, _): &(Place, Vec<Key>, bool)| -> usize {
+            keys.iter().map(|key| self.entries[key].len()).sum()
+        };
+        let is_few = files.iter().map(comparisons).sum::<usize>() <= limits::COMPARISONS;
+        for (place, keys, is_known) in files {
+            for key in keys {
+                if is_few || !is_known || key.is_unique() {
+                    self.compare(&place, key)?;
                 }
             }
         }
+        Ok(!self.unclear.iter().any(|(tid, _)| *tid == table))
     }
-}
 
-fn add_address(name: &mut String, pid: Pid, sockets: &mut Sockets) {
-    let inode = name::socket_inode(name);
-    if let Some(address) = inode.and_then(|inode| sockets.address(pid, inode)) {
-        name.push(' ');
-        name.push_str(address);
+    fn compare(&mut self, place: &Place, key: Key) -> Result<(), Error> {
+        for (index, entry) in self.entries.remove(&key).unwrap_or_default() {
+            let instance = &mut self.instances[index];
+            let answer = match instance.is_in_scope(&entry, place.table.tid) {
+                false => Answer::Less,
+                true if key.is_unique() => Answer::Equal,
+                true => instance.compare(place, &entry)?,
+            };
+            match answer {
+                Answer::Equal => instance.find(&entry, place.clone())?,
+                Answer::LeftGone => drop(self.unclear.insert((place.table.tid, key))),
+                _ => {}
+            }
+            let group = self.entries.entry(key).or_default();
+            group.push((index, entry));
+        }
+        Ok(())
     }
 }

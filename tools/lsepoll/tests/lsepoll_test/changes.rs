@@ -3,11 +3,10 @@
 //! Interest lists and files that change all the time.
 
 use crate::lsepoll::run;
-use crate::schema;
+use crate::process::{Fd, Pid};
+use crate::scene::{self, Actor};
 use crate::tap::{Outcome, same};
 use crate::ways::{EPOLL, add_eventfd, create, eventfd_name, move_file};
-use lsepoll::process::{Fd, Pid};
-use lsepoll::scene::{self, Actor};
 use serde_json::Value;
 use std::error::Error;
 use std::io;
@@ -109,7 +108,7 @@ fn check(entry: &Value, pid: Pid, child: Pid) -> Result<bool, Box<dyn Error>> {
     let place = entry["places"]
         .get(0)
         .map(|place| (place["pid"].clone(), place["fd"].clone()));
-    let found = (state, !entry["stale"].is_null(), place);
+    let found = (state, !entry["reused"].is_null(), place);
     let at = |pid: Pid, fd: Fd| Some((pid.into(), fd.into()));
     match tfd {
         IN_PLACE => same(found, ("in place", false, at(pid, tfd)))?,
@@ -168,7 +167,7 @@ pub fn changes() -> Outcome {
     while begin.elapsed() < Duration::from_secs(SECONDS) {
         // All processes, every now and then.
         let args: &[&str] = if runs % 4 == 3 { &[] } else { &[&pid] };
-        let found = schema::check(&run(&[&["--json"], args].concat())?.quiet()?)?;
+        let found = run(&[&["--json"], args].concat())?.json()?.0;
         let found = found
             .iter()
             .find(|epoll| epoll["holders"][0]["pid"] == way.pid);
@@ -252,7 +251,7 @@ fn is_found(open: fn() -> io::Result<Fd>) -> Outcome {
     let way = Actor::start("way", || open().and_then(pass_round).map(|()| 0))?;
     let mut unsettled = 0;
     for _ in 0..RUNS {
-        let found = schema::check(&run(&["--json", &way.pid.to_string()])?.quiet()?)?;
+        let found = run(&["--json", &way.pid.to_string()])?.json()?.0;
         let state = &found[0]["entries"][0]["state"];
         if state == "unsettled" {
             unsettled += 1;

@@ -2,8 +2,9 @@
 
 //! Malformed lines of /proc.
 
+use crate::sockets::{diag, proc};
 use crate::tap::{Outcome, same};
-use lsepoll::{fdinfo, process, sockets};
+use crate::{fdinfo, process};
 use std::panic::catch_unwind;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -63,11 +64,20 @@ impl Random {
 
 /// Passes a text to all parsers. Returns whether toff counts up from 0 for each tfd.
 fn parse(text: &str) -> bool {
-    process::parse_stat(text);
-    sockets::parse_unix(text);
-    sockets::parse_inet("tcp", text);
-    sockets::parse_netlink(text);
-    sockets::parse_packet(text);
+    process::parse_stat(text.as_bytes());
+    proc::parse_inet(libc::IPPROTO_TCP, text);
+    proc::parse_netlink(text);
+    proc::parse_packet(text);
+    for parse in [
+        diag::parse_unix,
+        diag::parse_netlink,
+        diag::parse_packet,
+        diag::parse_vsock,
+        diag::parse_xdp,
+    ] {
+        parse(text.as_bytes());
+    }
+    diag::parse_inet(text.as_bytes(), libc::IPPROTO_TCP);
     let Ok(entries) = fdinfo::parse(text) else {
         return true;
     };

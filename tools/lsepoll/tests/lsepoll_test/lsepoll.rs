@@ -2,7 +2,9 @@
 
 //! Runs lsepoll.
 
+use crate::schema;
 use crate::tap::{Outcome, contains, same};
+use serde_json::Value;
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -57,6 +59,17 @@ impl Ran {
         Ok(self.out)
     }
 
+    /// The epoll instances and the summary that lsepoll has printed as JSON. It succeeds if all
+    /// processes could be inspected, or does not matter that some could not.
+    pub fn json(&self) -> Result<(Vec<Value>, Value), Box<dyn Error>> {
+        let (instances, summary) = schema::check(&self.out)?;
+        same(self.err.as_str(), "")?;
+        same(summary["status"].as_i64(), self.status.map(i64::from))?;
+        let is_complete = summary["complete"].as_bool() == Some(true);
+        same(self.status, Some(if is_complete { 0 } else { 3 }))?;
+        Ok((instances, summary))
+    }
+
     /// Expects an error, and nothing on stdout.
     pub fn fails_with(&self, message: &str) -> Outcome {
         same((self.out.as_str(), self.status), ("", Some(2)))?;
@@ -64,7 +77,18 @@ impl Ran {
     }
 }
 
-/// The lines of a listing, cells separated by " | ".
+/// The lines below the tables: causes, cures and repair.
+pub fn advice(out: &str) -> Vec<&str> {
+    out.lines().filter(|line| is_advice(line)).collect()
+}
+
+fn is_advice(line: &str) -> bool {
+    ["fd ", "fds ", "To "]
+        .iter()
+        .any(|start| line.starts_with(start))
+}
+
+/// The lines of a listing without advice, cells separated by " | ".
 pub fn lines(out: &str) -> Vec<String> {
     let line = |line: &str| {
         let cells: Vec<_> = line
@@ -74,5 +98,18 @@ pub fn lines(out: &str) -> Vec<String> {
             .collect();
         cells.join(" | ")
     };
-    out.lines().map(line).collect()
+    let mut lines = Vec::new();
+    let mut last_was_advice = false;
+    for text in out.lines() {
+        if is_advice(text) {
+            // The empty line before it.
+            if !last_was_advice {
+                lines.pop();
+            }
+        } else {
+            lines.push(line(text));
+        }
+        last_was_advice = is_advice(text);
+    }
+    lines
 }

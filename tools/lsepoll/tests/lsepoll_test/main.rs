@@ -3,19 +3,49 @@
 //! Tests of lsepoll, run by cargo, or in a guest without it. Prints TAP.
 //!
 //! Looks for lsepoll beside itself, then where cargo has built it. Arguments select tests whose
-//! names contain one of them.
+//! names contain one of them. `--bench-entries NUMBER` prints a table of times instead.
 
+mod bench;
+mod busy;
 mod calls;
+mod cases;
 mod changes;
+mod ends;
 mod errors;
 mod fuzz;
+mod held;
 mod lsepoll;
+mod names;
 mod output;
+mod scene;
 mod schema;
+mod shared;
 mod tap;
 mod ways;
 
-use ::lsepoll::{kcmp, process};
+// Parts of lsepoll, which has no library.
+#[allow(dead_code, unused_imports)]
+#[path = "../../src/bytes.rs"]
+mod bytes;
+#[allow(dead_code, unused_imports)]
+#[path = "../../src/error.rs"]
+mod error;
+#[allow(dead_code, unused_imports)]
+#[path = "../../src/fdinfo.rs"]
+mod fdinfo;
+#[allow(dead_code, unused_imports)]
+#[path = "../../src/kcmp.rs"]
+mod kcmp;
+#[allow(dead_code, unused_imports)]
+#[path = "../../src/name/mod.rs"]
+mod name;
+#[allow(dead_code, unused_imports)]
+#[path = "../../src/process.rs"]
+mod process;
+#[allow(dead_code, unused_imports)]
+#[path = "../../src/sockets/mod.rs"]
+mod sockets;
+
 use std::process::ExitCode;
 use tap::Test;
 
@@ -40,11 +70,28 @@ const TESTS: &[(&str, Test)] = &[
     ("many_places", ways::many_places),
     ("kinds_of_files", ways::kinds_of_files),
     ("events", ways::events),
+    ("prefork_server", shared::prefork),
+    ("stale_from_each_holder", shared::stale),
+    ("held_by_system_call", held::system_call),
+    ("held_by_mapping", held::mapping),
+    ("file_with_own_inode", held::file_with_own_inode),
     ("json", output::json),
     ("selection", output::selection),
     ("stale", output::stale),
     ("terminal", output::terminal),
     ("odd_names", output::odd_names),
+    ("forged_names", names::forged),
+    ("tcp_states", names::tcp_states),
+    ("other_sockets", names::other_sockets),
+    ("unix_sockets", names::unix_sockets),
+    (
+        "unix_sockets_without_diag",
+        names::unix_sockets_without_diag,
+    ),
+    ("details", names::details),
+    ("targets", names::targets),
+    ("paths", names::paths),
+    ("many_sockets", names::many_sockets),
     ("manual_page", output::manual_page),
     ("no_kcmp", errors::no_kcmp),
     ("kcmp_not_permitted", errors::kcmp_not_permitted),
@@ -63,6 +110,26 @@ const TESTS: &[(&str, Test)] = &[
     ("unprivileged", errors::unprivileged),
     ("not_permitted", errors::not_permitted),
     ("user_namespace", errors::user_namespace),
+    ("spin_after_fin", cases::spin_after_fin),
+    ("spin_after_reset", cases::spin_after_reset),
+    ("inherited", cases::inherited),
+    ("duplicated", cases::duplicated),
+    ("reused", cases::reused),
+    ("ready", cases::ready),
+    ("filters", cases::filters),
+    ("completions", cases::completions),
+    ("repair", cases::repair),
+    ("node", cases::node),
+    ("nothing_found", ends::nothing_found),
+    ("zombie", ends::zombie),
+    ("names", ends::names),
+    ("process_ends", ends::process_ends),
+    ("interrupted", ends::interrupted),
+    ("timeout", ends::timeout),
+    (
+        "demo_beside_unrelated_work",
+        busy::demo_beside_unrelated_work,
+    ),
     ("calls", calls::calls),
     ("changes", changes::changes),
     ("eventfd_passed_round", changes::eventfd_passed_round),
@@ -72,8 +139,17 @@ const TESTS: &[(&str, Test)] = &[
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    if args == ["--hold"] {
-        return ways::hold();
+    if args.first().is_some_and(|arg| arg == "--hold") {
+        return ways::hold(args.get(1));
+    }
+    if args.len() == 2 && args[0] == "--bench-entries" {
+        return match bench::run(&args[1]) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(e) => {
+                eprintln!("{e}");
+                ExitCode::FAILURE
+            }
+        };
     }
     // Ignore the options of libtest that cargo test passes on.
     let names: Vec<&String> = args.iter().filter(|arg| !arg.starts_with('-')).collect();

@@ -3,11 +3,11 @@
 //! Output and exit status of lsepoll.
 
 use crate::lsepoll::{command, lines, program, run};
+use crate::process::Fd;
+use crate::scene::{self, Actor};
 use crate::schema;
 use crate::tap::{Outcome, contains, same, skip};
 use crate::ways::{A, B, C, EPOLL, add_eventfd, create, eventfd_name, move_file};
-use lsepoll::process::Fd;
-use lsepoll::scene::{self, Actor};
 use serde_json::json;
 use std::error::Error;
 use std::ffi::CStr;
@@ -35,7 +35,7 @@ fn two_entries() -> io::Result<Actor> {
 pub fn json() -> Outcome {
     let way = two_entries()?;
     let pid = way.pid;
-    let found = schema::check(&run(&["--json", &pid.to_string()])?.quiet()?)?;
+    let (found, summary) = run(&["--json", &pid.to_string()])?.json()?;
     let [found] = &found[..] else {
         return Err("not one epoll instance".into());
     };
@@ -43,25 +43,46 @@ pub fn json() -> Outcome {
     let place = |fd: Fd| json!({ "pid": pid, "tid": pid, "comm": "way", "fd": fd });
     let file = |name: String| {
         let file = &found["entries"][0]["file"];
-        json!({ "name": name, "inode": file["inode"], "device": file["device"] })
+        json!({
+            "name": name, "kind": "eventfd", "path": null, "deleted": false, "protocol": null,
+            "local": null, "remote": null, "state": null, "peers": [],
+            "inode": file["inode"], "device": file["device"],
+        })
     };
+    let whole = found;
+    let mut found = whole.clone();
+    for entry in 0..2 {
+        let file = found["entries"][entry]["file"].as_object_mut();
+        let details = file
+            .and_then(|file| file.remove("details"))
+            .ok_or("no details")?;
+        same(details["count"].as_str(), Some("0"))?;
+    }
+    let now = found["entries"][1]["reused"]["file"].take();
+    same(now["name"].as_str(), Some(name(B)?.as_str()))?;
+    let mut reused = place(B);
+    reused["file"] = serde_json::Value::Null;
     let expected = json!({
+        "advice": found["advice"],
         "holders": [place(EPOLL)],
         "entries": [
             {
-                "tfd": A, "toff": 0, "events": ["IN", "ERR", "HUP"], "data": "0x3c",
-                "state": "in place", "file": file(name(A)?), "stale": null, "places": [place(A)],
+                "tfd": A, "toff": 0, "events": ["IN", "ERR", "HUP"], "ready": [], "looks": null,
+                "data": "0x3c", "data_is": "fd", "state": "in place", "stale": false,
+                "file": file(name(A)?), "reused": null, "places": [place(A)], "held_by": [],
             },
             {
-                "tfd": B, "toff": 0, "events": ["IN", "ERR", "HUP"], "data": "0x3d",
-                "state": "moved", "file": file(name(C)?), "stale": name(B)?, "places": [place(C)],
+                "tfd": B, "toff": 0, "events": ["IN", "ERR", "HUP"], "ready": [], "looks": null,
+                "data": "0x3d", "data_is": "fd", "state": "moved", "stale": true,
+                "file": file(name(C)?), "reused": reused, "places": [place(C)], "held_by": [],
             },
         ],
-        "searched": found["searched"],
     });
-    same(found, &expected)?;
+    same(&found, &expected)?;
+    let counts = ["instances", "entries", "stale", "unsettled"].map(|name| summary[name].as_u64());
+    same(counts, [Some(1), Some(2), Some(1), Some(0)])?;
     // The check would be worthless if anything fitted the schema.
-    let mut wrong = expected.clone();
+    let mut wrong = whole.clone();
     wrong["entries"][0]["state"] = "lost".into();
     match schema::check(&wrong.to_string()) {
         Err(e) => contains(&e.to_string(), "\"lost\" does not fit enum"),
@@ -91,7 +112,7 @@ pub fn selection() -> Outcome {
     let all = run(&[])?;
     contains(
         &all.out,
-        &format!("pid {one} (way), fd 50: 2 entries, 1 not in place"),
+        &format!("pid {one} (way), fd 50: 2 entries, 1 stale: 1 moved"),
     )?;
     contains(
         &all.out,
@@ -100,12 +121,10 @@ pub fn selection() -> Outcome {
     let named = run(&["--name", "lsepoll other"])?.out;
     same(headings(&named), 2)?;
 
-    // /proc has at most 15 characters of a name.
-    let nobody = run(&["--name", "lsepoll nobody has this name"])?;
-    same((nobody.out.as_str(), nobody.status), ("", Some(0)))?;
-    contains(&nobody.err, "lsepoll: no epoll instance found")?;
-    let nobody = run(&["--json", "--name", "lsepoll nobody has this name"])?;
-    contains(&nobody.err, "lsepoll: no epoll instance found")
+    let typo = "lsepoll nobody has this name";
+    run(&["--name", typo])?.fails_with(&format!("lsepoll: no process has the name {typo:?}\n"))?;
+    let (found, summary) = schema::check(&run(&["--json", "--name", typo])?.out)?;
+    same((found.len(), summary["status"].as_u64()), (0, Some(2)))
 }
 
 pub fn stale() -> Outcome {
@@ -114,10 +133,10 @@ pub fn stale() -> Outcome {
     let found = run(&["--stale", &pid])?;
     let (file, now) = (eventfd_name(way.pid, C)?, eventfd_name(way.pid, B)?);
     let expected = [
-        format!("pid {pid} (way), fd 50: 2 entries, 1 not in place"),
+        format!("pid {pid} (way), fd 50: 2 entries, 1 stale: 1 moved"),
         String::new(),
-        "FD | TOFF | EVENTS | DATA | STATE | FILE | WHERE".to_string(),
-        format!("61 | 0 | IN | 61 | stale, moved | {file} | fd 70; fd 61 is now {now}"),
+        "FD | EVENTS | READY | DATA | STATE | FILE | WHERE".to_string(),
+        format!("61 | IN | - | fd 61 | moved | {file} | fd 70; fd 61 is now {now}"),
     ];
     same(
         (lines(&found.out), found.status),
@@ -126,7 +145,7 @@ pub fn stale() -> Outcome {
     let found = run(&["--stale", "--json", &pid])?;
     same(found.status, Some(1))?;
     same(
-        schema::check(&found.out)?[0]["entries"]
+        schema::check(&found.out)?.0[0]["entries"]
             .as_array()
             .map(Vec::len),
         Some(1),
@@ -137,10 +156,10 @@ pub fn stale() -> Outcome {
         add_eventfd(A)?;
         Ok(0)
     })?;
-    same(
-        run(&["--stale", &way.pid.to_string()])?.quiet()?,
-        String::new(),
-    )
+    let pid = way.pid.to_string();
+    same(run(&["--stale", &pid])?.quiet()?, String::new())?;
+    let (found, summary) = run(&["--stale", "--json", &pid])?.json()?;
+    same((found.len(), summary["entries"].as_u64()), (0, Some(1)))
 }
 
 /// The two ends of a pseudoterminal: for the terminal, and for the program that runs in it.
@@ -203,27 +222,33 @@ pub fn terminal() -> Outcome {
     let plain = run(&[&pid])?.quiet()?;
     same(plain.contains('\x1b'), false)?;
     // Yellow.
-    let moved = "\x1b[33mstale, moved\x1b[0m";
+    let moved = "\x1b[33mmoved\x1b[0m";
     contains(&run(&["--color", "always", &pid])?.quiet()?, moved)?;
 
-    let wide = run_in_terminal(200, &[&pid])?;
+    let wide = run_in_terminal(400, &[&pid])?;
     contains(&wide, moved)?;
     same(without_colors(&wide), plain.clone())?;
     same(
-        run_in_terminal(200, &["--color", "never", &pid])?.contains('\x1b'),
+        run_in_terminal(400, &["--color", "never", &pid])?.contains('\x1b'),
         false,
     )?;
 
-    let narrow = without_colors(&run_in_terminal(75, &[&pid])?);
-    let widest = narrow.lines().map(|line| line.chars().count()).max();
-    same((65..=75).contains(&widest.unwrap_or(0)), true)?;
+    let widest = |text: &str| text.lines().map(|line| line.chars().count()).max();
+    let narrow = without_colors(&run_in_terminal(80, &[&pid])?);
+    same((70..=80).contains(&widest(&narrow).unwrap_or(0)), true)?;
     // The same words.
     let words = |text: &str| {
         let mut words: Vec<_> = text.split_whitespace().map(str::to_string).collect();
         words.sort();
         words
     };
-    same(words(&narrow), words(&plain))
+    same(words(&narrow), words(&plain))?;
+
+    // Without EVENTS and DATA, and still readable.
+    let narrowest = without_colors(&run_in_terminal(60, &[&pid])?);
+    same(widest(&narrowest) <= Some(60), true)?;
+    contains(&narrowest, "FD  READY  STATE     FILE         WHERE\n")?;
+    contains(&narrowest, "61  -      moved     [eventfd:")
 }
 
 /// Names that must not reach a terminal unescaped.
@@ -248,7 +273,7 @@ pub fn odd_names() -> Outcome {
     )?;
     contains(&out, "in place  /tmp/lsepoll\\u{1b}[31m\\ntest (deleted)\n")?;
     // JSON has its own escapes.
-    let found = schema::check(&run(&["--json", &way.pid.to_string()])?.quiet()?)?;
+    let found = run(&["--json", &way.pid.to_string()])?.json()?.0;
     let name = &found[0]["entries"][0]["file"]["name"];
     same(name.as_str(), Some("/tmp/lsepoll\x1b[31m\ntest (deleted)"))?;
     same(
@@ -264,7 +289,7 @@ pub fn manual_page() -> Outcome {
     for text in [
         "--stale",
         "CAP_SYS_PTRACE",
-        "entries[].stale",
+        "entries[].reused",
         "unsettled",
         "WHEN",
     ] {

@@ -10,8 +10,8 @@ use std::error::Error;
 
 const SCHEMA: &str = include_str!("lsepoll.schema.json");
 
-/// Checks each line, and returns their values.
-pub fn check(lines: &str) -> Result<Vec<Value>, Box<dyn Error>> {
+/// Checks each line, and returns their values: epoll instances, and the summary.
+pub fn check(lines: &str) -> Result<(Vec<Value>, Value), Box<dyn Error>> {
     let schema: Value = serde_json::from_str(SCHEMA)?;
     let mut values = Vec::new();
     for line in lines.lines() {
@@ -19,7 +19,10 @@ pub fn check(lines: &str) -> Result<Vec<Value>, Box<dyn Error>> {
         fits(&value, &schema, &schema).map_err(|e| format!("{e} in {line}"))?;
         values.push(value);
     }
-    Ok(values)
+    let summary = values
+        .pop()
+        .and_then(|mut last| Some(last.get_mut("summary")?.take()));
+    Ok((values, summary.ok_or("no summary at the end")?))
 }
 
 fn fits(value: &Value, schema: &Value, root: &Value) -> Outcome {
@@ -45,6 +48,16 @@ fn fits(value: &Value, schema: &Value, root: &Value) -> Outcome {
                 }
                 true
             }
+            "oneOf" => {
+                let schemas = rule.as_array().into_iter().flatten();
+                schemas
+                    .filter(|schema| fits(value, schema, root).is_ok())
+                    .count()
+                    == 1
+            }
+            // An object with other types, such as null, has no members to check.
+            "required" if !value.is_object() => true,
+            "additionalProperties" if !value.is_object() => true,
             "required" => {
                 let mut names = rule
                     .as_array()

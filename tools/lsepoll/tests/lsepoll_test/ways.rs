@@ -3,10 +3,10 @@
 //! The ways in which a target file moves, and the rows that lsepoll prints.
 
 use crate::lsepoll::{lines, run};
-use crate::schema;
+use crate::process::{Fd, Pid};
+use crate::scene::{self, Actor};
+use crate::sockets::{Protocol, diag};
 use crate::tap::{Outcome, same};
-use lsepoll::process::{Fd, Pid};
-use lsepoll::scene::{self, Actor};
 use std::error::Error;
 use std::fs;
 use std::io::{self, BufRead, BufReader};
@@ -21,7 +21,7 @@ pub const B: Fd = 61;
 pub const C: Fd = 70;
 pub const D: Fd = 71;
 
-const TITLES: &str = "FD | TOFF | EVENTS | DATA | STATE | FILE | WHERE";
+const TITLES: &str = "FD | EVENTS | READY | DATA | STATE | FILE | WHERE";
 
 /// Creates an epoll instance.
 pub fn create() -> io::Result<()> {
@@ -50,14 +50,20 @@ pub fn eventfd_name(pid: Pid, fd: Fd) -> Result<String, Box<dyn Error>> {
 
 /// Checks what lsepoll prints for a process, and that the JSON fits the schema.
 fn expect(pid: Pid, heading: &[String], rows: &[String]) -> Outcome {
+    expect_titles(pid, heading, TITLES, rows)
+}
+
+fn expect_titles(pid: Pid, heading: &[String], titles: &str, rows: &[String]) -> Outcome {
     let arg = pid.to_string();
     let found = run(&[&arg])?;
     let mut expected = heading.to_vec();
     expected.push(String::new());
-    expected.push(TITLES.to_string());
+    expected.push(titles.to_string());
     expected.extend_from_slice(rows);
-    same((lines(&found.out), found.status), (expected, Some(0)))?;
-    schema::check(&run(&["--json", &arg])?.quiet()?).map(drop)
+    same(lines(&found.out), expected)?;
+    let as_json = run(&["--json", &arg])?;
+    same(found.status, as_json.status)?;
+    as_json.json().map(drop)
 }
 
 /// The usual heading of process "way".
@@ -73,8 +79,8 @@ pub fn dup() -> Outcome {
         Ok(0)
     })?;
     let file = eventfd_name(way.pid, C)?;
-    let row = format!("60 | 0 | IN | 60 | moved | {file} | fd 70");
-    expect(way.pid, &heading(&way, "1 entry, 1 not in place"), &[row])
+    let row = format!("60 | IN | - | fd 60 | moved | {file} | fd 70");
+    expect(way.pid, &heading(&way, "1 entry, 1 stale: 1 moved"), &[row])
 }
 
 pub fn fork() -> Outcome {
@@ -87,12 +93,19 @@ pub fn fork() -> Outcome {
     })?;
     let child = way.told;
     let file = eventfd_name(child, A)?;
-    let row = format!("60 | 0 | IN | 60 | elsewhere | {file} | pid {child} (child) fd 60");
-    expect(way.pid, &heading(&way, "1 entry, 1 not in place"), &[row])
+    let row = format!("60 | IN | - | fd 60 | elsewhere | {file} | pid {child} (child) fd 60");
+    expect(
+        way.pid,
+        &heading(&way, "1 entry, 1 stale: 1 elsewhere"),
+        &[row],
+    )
 }
 
-/// Holds its files open until its parent ends.
-pub fn hold() -> ExitCode {
+/// Holds its files open until its parent ends, under another name.
+pub fn hold(comm: Option<&String>) -> ExitCode {
+    if let Some(comm) = comm {
+        let _ = fs::write("/proc/self/comm", comm);
+    }
     // SAFETY: No memory is involved.
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
     println!("holding");
@@ -131,12 +144,12 @@ pub fn exec() -> Outcome {
     let a = eventfd_name(way.told, A)?;
     let b = eventfd_name(way.pid, B)?;
     let heading = [
-        format!("pid {} (way), fd 50: 2 entries, 1 not in place", way.pid),
+        format!("pid {} (way), fd 50: 2 entries", way.pid),
         format!("also open as {child} fd 50"),
     ];
     let rows = [
-        format!("60 | 0 | IN | 60 | elsewhere | {a} | {child} fd 60"),
-        format!("61 | 0 | IN | 61 | in place | {b}"),
+        format!("60 | IN | - | fd 60 | in place | {a} | {child} fd 60"),
+        format!("61 | IN | - | fd 61 | in place | {b}"),
     ];
     expect(way.pid, &heading, &rows)
 }
@@ -149,12 +162,12 @@ pub fn exec_close_on_exec() -> Outcome {
     let b = eventfd_name(way.pid, B)?;
     let parent = format!("pid {} (way)", way.pid);
     let heading = [
-        format!("{child}, fd 50: 2 entries, 1 not in place"),
+        format!("{child}, fd 50: 2 entries"),
         format!("also open as {parent} fd 50"),
     ];
     let rows = [
-        format!("60 | 0 | IN | 60 | in place | {a}"),
-        format!("61 | 0 | IN | 61 | elsewhere | {b} | {parent} fd 61"),
+        format!("60 | IN | - | fd 60 | in place | {a}"),
+        format!("61 | IN | - | fd 61 | in place | {b} | {parent} fd 61"),
     ];
     expect(way.told, &heading, &rows)
 }
@@ -175,8 +188,12 @@ pub fn in_flight() -> Outcome {
         send_away(A)?;
         Ok(0)
     })?;
-    let row = "60 | 0 | IN | 60 | nowhere | anon_inode".to_string();
-    expect(way.pid, &heading(&way, "1 entry, 1 not in place"), &[row])?;
+    let row = "60 | IN | ? | fd 60 | nowhere | anon_inode".to_string();
+    expect(
+        way.pid,
+        &heading(&way, "1 entry, 1 stale: 1 nowhere"),
+        &[row],
+    )?;
     let note = "lsepoll: 1 entry is nowhere in ";
     crate::tap::contains(&run(&[&way.pid.to_string()])?.err, note)
 }
@@ -199,8 +216,12 @@ pub fn received() -> Outcome {
     let receiver = receiver?;
     let place = format!("pid {} (receiver) fd 71", receiver.pid);
     let file = eventfd_name(receiver.pid, D)?;
-    let row = format!("60 | 0 | IN | 60 | elsewhere | {file} | {place}");
-    expect(way.pid, &heading(&way, "1 entry, 1 not in place"), &[row])
+    let row = format!("60 | IN | - | fd 60 | elsewhere | {file} | {place}");
+    expect(
+        way.pid,
+        &heading(&way, "1 entry, 1 stale: 1 elsewhere"),
+        &[row],
+    )
 }
 
 /// The case seen in bug reports: lsof prints that the fd is an eventfd, but the target is a pipe.
@@ -217,8 +238,8 @@ pub fn reused_fd() -> Outcome {
     })?;
     let pipe = fs::read_link(format!("/proc/{}/fd/{C}", way.pid))?;
     let (pipe, now) = (pipe.display(), eventfd_name(way.pid, A)?);
-    let row = format!("60 | 0 | IN | 4 | stale, moved | {pipe} | fd 70; fd 60 is now {now}");
-    expect(way.pid, &heading(&way, "1 entry, 1 not in place"), &[row])
+    let row = format!("60 | IN | - | 0x4 | moved | {pipe} | fd 70; fd 60 is now {now}");
+    expect(way.pid, &heading(&way, "1 entry, 1 stale: 1 moved"), &[row])
 }
 
 pub fn reused_fd_in_flight() -> Outcome {
@@ -230,8 +251,12 @@ pub fn reused_fd_in_flight() -> Outcome {
         Ok(0)
     })?;
     let now = eventfd_name(way.pid, A)?;
-    let row = format!("60 | 0 | IN | 60 | stale, nowhere | anon_inode | fd 60 is now {now}");
-    expect(way.pid, &heading(&way, "1 entry, 1 not in place"), &[row])
+    let row = format!("60 | IN | ? | fd 60 | nowhere | anon_inode | fd 60 is now {now}");
+    expect(
+        way.pid,
+        &heading(&way, "1 entry, 1 stale: 1 nowhere"),
+        &[row],
+    )
 }
 
 pub fn shared_epoll() -> Outcome {
@@ -248,15 +273,15 @@ pub fn shared_epoll() -> Outcome {
         format!("pid {parent} (way), fd 50: 1 entry"),
         format!("also open as fd 51; pid {child} (child) fd 50, 51"),
     ];
-    let row = format!("60 | 0 | IN | 60 | in place | {file}");
+    let row = format!("60 | IN | - | fd 60 | in place | {file}");
     expect(parent, &heading, &[row])?;
 
     // As the child sees it.
     let heading = [
-        format!("pid {child} (child), fd 50: 1 entry, 1 not in place"),
+        format!("pid {child} (child), fd 50: 1 entry"),
         format!("also open as fd 51; pid {parent} (way) fd 50, 51"),
     ];
-    let row = format!("60 | 0 | IN | 60 | moved | {file} | fd 70; pid {parent} (way) fd 60");
+    let row = format!("60 | IN | - | fd 60 | in place | {file} | pid {parent} (way) fd 60");
     expect(child, &heading, &[row])
 }
 
@@ -288,10 +313,10 @@ pub fn thread_with_own_table() -> Outcome {
     let (pid, tid) = (way.pid, way.told);
     let file = eventfd_name(tid, A)?;
     let heading = [
-        format!("pid {pid} (way), fd 50: 1 entry, 1 not in place"),
+        format!("pid {pid} (way), fd 50: 1 entry"),
         format!("also open as pid {pid} tid {tid} (way) fd 50"),
     ];
-    let row = format!("60 | 0 | IN | 60 | elsewhere | {file} | pid {pid} tid {tid} (way) fd 60");
+    let row = format!("60 | IN | - | fd 60 | in place | {file} | pid {pid} tid {tid} (way) fd 60");
     // A tid selects its process.
     let rows = [row];
     expect(tid, &heading, &rows)?;
@@ -309,14 +334,14 @@ pub fn nested_epoll() -> Outcome {
         Ok(0)
     })?;
     let file = eventfd_name(way.pid, B)?;
-    let heading = heading(&way, "1 entry, 1 not in place");
-    let mut rows = vec!["60 | 0 | IN | 1 | moved | [eventpoll] | fd 70".to_string()];
+    let heading = heading(&way, "1 entry, 1 stale: 1 moved");
+    let mut rows = vec!["60 | IN | - | 0x1 | moved | [eventpoll] | fd 70".to_string()];
     // The inner instance follows.
     rows.push(String::new());
     rows.push(format!("pid {} (way), fd 70: 1 entry", way.pid));
     rows.push(String::new());
     rows.push(TITLES.to_string());
-    rows.push(format!("61 | 0 | IN | 2 | in place | {file}"));
+    rows.push(format!("61 | IN | - | 0x2 | in place | {file}"));
     expect(way.pid, &heading, &rows)
 }
 
@@ -331,10 +356,14 @@ pub fn two_entries_of_a_file() -> Outcome {
     })?;
     let file = eventfd_name(way.pid, B)?;
     let rows = [
-        format!("60 | 0 | IN | 60 | moved | {file} | fd 61"),
-        format!("61 | 0 | IN | 2 | in place | {file}"),
+        format!("60 | IN | - | fd 60 | moved | {file} | fd 61"),
+        format!("61 | IN | - | 0x2 | in place | {file}"),
     ];
-    expect(way.pid, &heading(&way, "2 entries, 1 not in place"), &rows)
+    expect(
+        way.pid,
+        &heading(&way, "2 entries, 1 stale: 1 moved"),
+        &rows,
+    )
 }
 
 pub fn entries_with_the_same_fd() -> Outcome {
@@ -358,14 +387,20 @@ pub fn entries_with_the_same_fd() -> Outcome {
     for (toff, fd) in data.enumerate() {
         let file = eventfd_name(way.pid, fd)?;
         rows.push(if fd == A {
-            format!("60 | {toff} | IN | 60 | in place | {file}")
+            format!("60 | {toff} | IN | - | fd 60 | in place | {file}")
         } else {
             let place = format!("fd {fd}; fd 60 is now {now}");
-            format!("60 | {toff} | IN | {fd} | stale, moved | {file} | {place}")
+            format!("60 | {toff} | IN | - | {fd:#x} | moved | {file} | {place}")
         });
     }
     same(rows.len(), 4)?;
-    expect(way.pid, &heading(&way, "4 entries, 3 not in place"), &rows)
+    let titles = TITLES.replace("FD", "FD | TOFF");
+    expect_titles(
+        way.pid,
+        &heading(&way, "4 entries, 3 stale: 3 moved"),
+        &titles,
+        &rows,
+    )
 }
 
 pub fn many_places() -> Outcome {
@@ -380,11 +415,11 @@ pub fn many_places() -> Outcome {
     let child = way.told;
     let file = eventfd_name(way.pid, C)?;
     let heading = [
-        format!("pid {} (way), fd 50: 1 entry, 1 not in place", way.pid),
+        format!("pid {} (way), fd 50: 1 entry, 1 stale: 1 moved", way.pid),
         format!("also open as pid {child} (child) fd 50"),
     ];
     let row =
-        format!("60 | 0 | IN | 60 | moved | {file} | fd 70, 71; pid {child} (child) fd 61, 70");
+        format!("60 | IN | - | fd 60 | moved | {file} | fd 70, 71; pid {child} (child) fd 61, 70");
     expect(way.pid, &heading, &[row])
 }
 
@@ -436,12 +471,13 @@ pub fn kinds_of_files() -> Outcome {
     let link = |fd: Fd| fs::read_link(format!("/proc/{}/fd/{fd}", way.pid));
     let mut files = vec![
         link(160)?.display().to_string(),
-        "[timerfd]".to_string(),
-        link(162)?.display().to_string(),
+        "[timerfd] clock=monotonic".to_string(),
+        "unix seqpacket".to_string(),
         link(163)?.display().to_string(),
     ];
-    if fs::exists("/proc/net/unix")? {
-        files[2].push_str(" unix seqpacket");
+    // Otherwise, the peer is not known.
+    if diag::read(Protocol::Unix, &mut Default::default()).is_ok() {
+        files[2].push_str(&format!(" <-> pid {} (way)", way.pid));
     }
     if let Ok(connected) = link(165) {
         let tcp = fs::read_to_string(format!("/proc/{}/net/tcp", way.pid))?;
@@ -457,23 +493,24 @@ pub fn kinds_of_files() -> Outcome {
             u16::from_str_radix(port, 16).ok()
         };
         let (ours, theirs) = (port(1).ok_or("tcp")?, port(2).ok_or("tcp")?);
-        let listening = link(164)?;
-        files.push(format!(
-            "{} tcp 127.0.0.1:{theirs} listening",
-            listening.display()
-        ));
+        files.push(format!("tcp 127.0.0.1:{theirs} LISTEN"));
         let addresses = format!("127.0.0.1:{ours} -> 127.0.0.1:{theirs}");
-        files.push(format!("{} tcp {addresses}", connected.display()));
+        files.push(format!("tcp {addresses}"));
     }
     let mut rows = Vec::new();
     for (i, file) in files.iter().enumerate() {
         rows.push(format!(
-            "{} | 0 | IN | 0 | moved | {file} | fd {}",
+            "{} | IN | {} | 0x0 | moved | {file} | fd {}",
             60 + i,
+            // A connection waits there.
+            if i == 4 { "IN" } else { "-" },
             160 + i
         ));
     }
-    let count = format!("{0} entries, {0} not in place", rows.len());
+    let mut count = format!("{0} entries, {0} stale: {0} moved", rows.len());
+    if rows.len() > 4 {
+        count.push_str("; 1 ready");
+    }
     expect(way.pid, &heading(&way, &count), &rows)
 }
 
@@ -499,13 +536,13 @@ pub fn events() -> Outcome {
     })?;
     let mut rows = Vec::new();
     for (fd, shown) in (A..).zip([
-        "IN|OUT|ET | 0xffffffffffffffff",
-        "IN|EXCLUSIVE | 0x100000000",
-        "ONESHOT (disarmed) | 4294967295",
-        "ERR|HUP | 0",
+        "IN|OUT|ET | OUT | 0xffffffffffffffff",
+        "IN|EXCLUSIVE | - | 0x100000000",
+        "ONESHOT (disarmed) | - | 0xffffffff",
+        "ERR|HUP | - | 0x0",
     ]) {
         let file = eventfd_name(way.pid, fd)?;
-        rows.push(format!("{fd} | 0 | {shown} | in place | {file}"));
+        rows.push(format!("{fd} | {shown} | in place | {file}"));
     }
-    expect(way.pid, &heading(&way, "4 entries"), &rows)
+    expect(way.pid, &heading(&way, "4 entries; 1 ready"), &rows)
 }

@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Sets up processes with the files and epoll instances that the demo and the tests need.
+//! Sets up processes with files and epoll instances, for the demo and the tests.
 //!
 //! fds are plain integers here: they are reused, and refer to files of other processes.
 
-use crate::process::{Fd, Pid};
 use std::fs;
 use std::io::{self, ErrorKind, Write};
 use std::mem;
 
-fn cvt(result: libc::c_int) -> io::Result<libc::c_int> {
+use libc::pid_t as Pid;
+
+type Fd = libc::c_int;
+
+pub fn cvt(result: libc::c_int) -> io::Result<libc::c_int> {
     if result < 0 {
         Err(io::Error::last_os_error())
     } else {
@@ -33,28 +36,9 @@ pub fn add(efd: Fd, fd: Fd, data: u64) -> io::Result<()> {
     epoll_ctl(efd, libc::EPOLL_CTL_ADD, fd, libc::EPOLLIN as u32, data)
 }
 
-pub fn delete(efd: Fd, fd: Fd) -> io::Result<()> {
-    epoll_ctl(efd, libc::EPOLL_CTL_DEL, fd, 0, 0)
-}
-
-/// Consumes up to 16 pending events. Returns their number.
-pub fn epoll_wait(efd: Fd) -> io::Result<usize> {
-    let mut events = [libc::epoll_event { events: 0, u64: 0 }; 16];
-    let len = events.len() as libc::c_int;
-    // SAFETY: `events` is valid for writing `len` events.
-    Ok(cvt(unsafe { libc::epoll_wait(efd, events.as_mut_ptr(), len, 0) })? as usize)
-}
-
 pub fn eventfd() -> io::Result<Fd> {
     // SAFETY: No memory is involved.
     cvt(unsafe { libc::eventfd(0, 0) })
-}
-
-pub fn pipe() -> io::Result<[Fd; 2]> {
-    let mut fds = [0; 2];
-    // SAFETY: `fds` is valid for writing two fds.
-    cvt(unsafe { libc::pipe(fds.as_mut_ptr()) })?;
-    Ok(fds)
 }
 
 /// A pair of unix sockets.
@@ -79,23 +63,6 @@ pub fn close(fd: Fd) -> io::Result<()> {
 pub fn place(fd: Fd, at: Fd) -> io::Result<()> {
     dup2(fd, at)?;
     close(fd)
-}
-
-/// Sets FD_CLOEXEC.
-pub fn close_on_exec(fd: Fd) -> io::Result<()> {
-    // SAFETY: No memory is involved.
-    cvt(unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) }).map(drop)
-}
-
-/// Sets RLIMIT_NOFILE to `count`.
-pub fn allow_files(count: usize) -> io::Result<()> {
-    let count = count as libc::rlim_t;
-    let limit = libc::rlimit {
-        rlim_cur: count,
-        rlim_max: count,
-    };
-    // SAFETY: `limit` is valid for the duration of the call.
-    cvt(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) }).map(drop)
 }
 
 /// A buffer for a control message with one fd.

@@ -2,13 +2,16 @@
 
 //! Sets up processes with epoll entries in all states but unsettled, and checks the rows.
 
+pub mod scene;
+
+use crate::control::Control;
 use crate::error::Error;
-use crate::human;
+use crate::instance::{Row, State};
 use crate::process::{Fd, Pid};
-use crate::progress::Progress;
-use crate::report::{Row, State};
-use crate::scene::{self, Actor};
+use crate::report::Reporter;
 use crate::search::{self, Selection};
+use crate::text::{self, Format};
+use scene::Actor;
 use std::io::{self, Write};
 
 const STORY: &str = "\
@@ -95,7 +98,7 @@ fn server(channel: Fd) -> io::Result<Pid> {
 }
 
 /// Runs the demo. Returns whether each row is right.
-pub fn run(out: &mut impl Write, width: Option<u16>) -> Result<bool, Error> {
+pub fn run(out: &mut impl Write, format: &Format) -> Result<bool, Error> {
     let error = |e| Error::Io("demo", e);
     let [ours, theirs] = scene::socketpair(libc::SOCK_STREAM).map_err(error)?;
     let client = Actor::start("client", || client(ours)).map_err(error)?;
@@ -106,7 +109,16 @@ pub fn run(out: &mut impl Write, width: Option<u16>) -> Result<bool, Error> {
         pids: vec![server.pid],
         ..Selection::default()
     };
-    let report = search::search(&selection, &mut Progress::new())?;
+    let mut epolls = Vec::new();
+    let mut reporter = Reporter::default();
+    search::search(
+        &selection,
+        &mut Control::new(None),
+        &mut |found, listing, _| {
+            epolls.push(reporter.report(found, listing));
+            Ok(())
+        },
+    )?;
 
     let expected = [
         (State::InPlace, Some((server.pid, KEPT)), false),
@@ -119,31 +131,31 @@ pub fn run(out: &mut impl Write, width: Option<u16>) -> Result<bool, Error> {
         (State::Moved, Some((server.pid, REUSED_DUP)), true),
         (State::Nowhere, None, false),
     ];
-    let mut seen = [0; 9];
-    for row in report.rows() {
-        let data = row.entry.data as usize;
-        if expected
-            .get(data)
-            .is_some_and(|expected| *expected == summary(row))
-        {
-            seen[data] += 1;
-        }
+    let lines: Vec<_> = epolls.iter().flat_map(|epoll| &epoll.lines).collect();
+    let is_right = |(data, expected): (usize, &_)| {
+        let mut rows = lines.iter().map(|line| &line.row);
+        let row = rows.find(|row| row.entry.data == data as u64);
+        row.is_some_and(|row| *expected == summary(row))
+    };
+    let right = expected
+        .iter()
+        .enumerate()
+        .filter(|row| is_right(*row))
+        .count();
+    out.write_all(STORY.as_bytes()).map_err(error)?;
+    for epoll in &epolls {
+        let lines: Vec<_> = epoll.lines.iter().collect();
+        text::print(epoll, &lines, out, format).map_err(error)?;
     }
-    let right = seen.iter().filter(|count| **count == 1).count();
-    let is_right = right == seen.len() && report.rows().count() == seen.len();
-
-    out.write_all(STORY.as_bytes())
-        .and_then(|()| human::print(&report, out, width))
-        .and_then(|()| writeln!(out, "\n{right} of {} rows are right.", seen.len()))
-        .map_err(error)?;
-    Ok(is_right)
+    writeln!(out, "\n{right} of {} rows are right.", lines.len()).map_err(error)?;
+    Ok(right == expected.len() && lines.len() == expected.len())
 }
 
-/// The state, the only place, and whether the fd is stale.
+/// The state, the only place, and whether the fd was reused.
 fn summary(row: &Row) -> (State, Option<(Pid, Fd)>, bool) {
     let place = match &row.places[..] {
         [place] => Some((place.table.pid, place.fd)),
         _ => None,
     };
-    (row.state, place, row.stale.is_some())
+    (row.state, place, row.reused.is_some())
 }

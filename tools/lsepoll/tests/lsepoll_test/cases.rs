@@ -1,0 +1,392 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The cases in which people start lsepoll, and the lines that name cause and cure.
+
+use crate::lsepoll::{advice, command, program, run};
+use crate::scene::{self, Actor};
+use crate::schema;
+use crate::tap::{Outcome, contains, same, skip};
+use crate::ways::{A, B, C, D, EPOLL, add_eventfd, create, move_file};
+use std::error::Error;
+use std::fs;
+use std::io;
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+/// A server with a connection that its peer ends, by FIN or by RST.
+fn ended(by_reset: bool) -> io::Result<Actor> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    let client = TcpStream::connect(address)?;
+    let server = listener.accept()?.0;
+    let actor = Actor::start("way", || {
+        create()?;
+        scene::place(server.as_raw_fd(), A)?;
+        scene::close(client.as_raw_fd())?;
+        scene::add(EPOLL, A, A as u64)?;
+        Ok(0)
+    })?;
+    drop(server);
+    if by_reset {
+        let linger = libc::linger {
+            l_onoff: 1,
+            l_linger: 0,
+        };
+        let size = size_of_val(&linger) as libc::socklen_t;
+        // SAFETY: `linger` is valid for reading `size` bytes.
+        scene::cvt(unsafe {
+            let option = (&raw const linger).cast();
+            libc::setsockopt(
+                client.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_LINGER,
+                option,
+                size,
+            )
+        })?;
+    }
+    drop(client);
+    std::thread::sleep(Duration::from_millis(50));
+    Ok(actor)
+}
+
+/// Expects an entry that is ready in each look, and the state of its socket.
+fn spins(actor: &Actor, ready: &str, state: &str, cure: &str) -> Outcome {
+    let pid = actor.pid.to_string();
+    let ran = run(&["--ready", &pid])?;
+    same(ran.status, Some(1))?;
+    contains(&ran.out, &format!("{state}\n"))?;
+    let line = format!(
+        "fd 60: ready ({ready}) in 10 of 10 looks, so epoll_wait(2) returns at once: {cure}"
+    );
+    same(advice(&ran.out), vec![line.as_str()])
+}
+
+pub fn spin_after_fin() -> Outcome {
+    let Ok(way) = ended(false) else {
+        return skip("no TCP");
+    };
+    let cure = "the peer has closed the connection. Read until read(2) returns 0, then close it";
+    spins(&way, "IN", " CLOSE_WAIT", cure)
+}
+
+pub fn spin_after_reset() -> Outcome {
+    let Ok(way) = ended(true) else {
+        return skip("no TCP");
+    };
+    spins(
+        &way,
+        "IN|ERR|HUP",
+        " CLOSE",
+        "the connection is gone. Close it",
+    )
+}
+
+/// The only lines of advice that begin like this.
+fn line<'a>(out: &'a str, start: &str) -> Result<&'a str, Box<dyn Error>> {
+    let lines = advice(out);
+    let mut found = lines.into_iter().filter(|line| line.starts_with(start));
+    match (found.next(), found.next()) {
+        (Some(line), None) => Ok(line),
+        _ => Err(format!("not one line {start:?} in {out}").into()),
+    }
+}
+
+pub fn inherited() -> Outcome {
+    let way = Actor::start("way", || {
+        create()?;
+        add_eventfd(A)?;
+        let child = Actor::start("child", || scene::close(EPOLL).map(|()| 0))?;
+        scene::close(A)?;
+        Ok(child.leave())
+    })?;
+    let out = run(&[&way.pid.to_string()])?.out;
+    let line = line(&out, "fd 60")?;
+    let (start, end) = line.split_once(" s ago").ok_or(line)?;
+    let start = start.trim_end_matches(|c: char| c.is_ascii_digit());
+    same(
+        (start, end),
+        (
+            &*format!(
+                "fd 60: inherited by pid {} (child) fd 60, started ",
+                way.told
+            ),
+            ", then closed here: set close-on-exec, or call EPOLL_CTL_DEL before close(2)",
+        ),
+    )
+}
+
+pub fn duplicated() -> Outcome {
+    let way = Actor::start("way", || {
+        create()?;
+        add_eventfd(A)?;
+        move_file(A, C)?;
+        Ok(0)
+    })?;
+    let out = run(&[&way.pid.to_string()])?.out;
+    same(
+        line(&out, "fd 60")?,
+        "fd 60: duplicated to fd 70, then closed: call EPOLL_CTL_DEL before close(2)",
+    )
+}
+
+/// Files that come and go under one fd, 1,000 a second, and stay open in a duplicate.
+pub fn reused() -> Outcome {
+    let way = Actor::start("way", || {
+        create()?;
+        std::thread::spawn(|| {
+            // The last four stay.
+            for at in (0..4).cycle().map(|i| C + i) {
+                let next = || {
+                    scene::place(scene::eventfd()?, A)?;
+                    scene::add(EPOLL, A, 0)?;
+                    scene::dup2(A, at)?;
+                    std::thread::sleep(Duration::from_millis(1));
+                    scene::close(A)
+                };
+                if next().is_err() {
+                    scene::exit_at_once(1);
+                }
+            }
+        });
+        std::thread::sleep(Duration::from_millis(20));
+        Ok(0)
+    })?;
+    let mut seen = 0;
+    for _ in 0..10 {
+        let out = run(&[&way.pid.to_string()])?.out;
+        seen += u32::from(out.contains(
+            "closed without EPOLL_CTL_DEL, and reused: EPOLL_CTL_DEL and EPOLL_CTL_MOD of the fd do \
+             not reach this entry, and its events carry the old data",
+        ));
+    }
+    // SAFETY: No memory is involved.
+    unsafe { libc::kill(way.pid, libc::SIGSTOP) };
+    let out = run(&[&way.pid.to_string()])?.out;
+    println!("# {seen} of 10 runs have the hint");
+    contains(&out, " stale: ")?;
+    same(out.contains("unsettled"), false)?;
+    same(seen > 0 || out.contains("and reused"), true)
+}
+
+/// READY is what epoll_wait(2) of the process itself reports.
+pub fn ready() -> Outcome {
+    let way = Actor::start("way", || {
+        create()?;
+        let [reader, writer] = scene::pipe()?;
+        scene::place(reader, A)?;
+        scene::place(writer, B)?;
+        let [ours, theirs] = scene::socketpair(libc::SOCK_STREAM)?;
+        scene::place(ours, C)?;
+        scene::close(theirs)?;
+        let full = scene::eventfd()?;
+        let word = u64::MAX - 1;
+        // SAFETY: `word` is valid for reading.
+        unsafe { libc::write(full, (&raw const word).cast(), 8) };
+        scene::place(full, D)?;
+        let (input, output) = (libc::EPOLLIN as u32, libc::EPOLLOUT as u32);
+        let rdhup = libc::EPOLLRDHUP as u32;
+        for (fd, events) in [
+            (A, input),
+            (B, output),
+            (C, input | rdhup),
+            (D, input | output),
+        ] {
+            scene::epoll_ctl(EPOLL, libc::EPOLL_CTL_ADD, fd, events, fd as u64)?;
+        }
+        // Disarmed, though it is ready.
+        scene::place(scene::eventfd()?, 80)?;
+        let events = output | libc::EPOLLONESHOT as u32;
+        scene::epoll_ctl(EPOLL, libc::EPOLL_CTL_ADD, 80, events, 80)?;
+        scene::epoll_wait(EPOLL)?;
+        Ok(0)
+    })?;
+    // This process has no copy of the epoll file: the kernel tells by epoll_wait(2) in a fork.
+    let (found, summary) = run(&["--json", &way.pid.to_string()])?.json()?;
+    let entries = found[0]["entries"].as_array().ok_or("entries")?;
+    if entries.iter().all(|entry| entry["ready"].is_null()) {
+        return skip("no pidfd_getfd(2)");
+    }
+    let expected = [
+        (A, vec![]),
+        (B, vec!["OUT"]),
+        (C, vec!["IN", "HUP", "RDHUP"]),
+        (D, vec!["IN"]),
+        (80, vec![]),
+    ];
+    for (entry, (fd, events)) in entries.iter().zip(&expected) {
+        same(entry["tfd"].as_i64(), Some(i64::from(*fd)))?;
+        same(&entry["ready"], &serde_json::json!(events))?;
+    }
+    same(summary["ready"].as_u64(), Some(3))?;
+    same(own_events(way.pid)?, vec![(B, 0x4), (C, 0x2011), (D, 0x1)])
+}
+
+/// What epoll_wait(2) reports on a copy of the epoll file, sorted by data.
+fn own_events(pid: libc::pid_t) -> io::Result<Vec<(libc::c_int, u32)>> {
+    let mut events = [libc::epoll_event { events: 0, u64: 0 }; 16];
+    // SAFETY: No memory is involved but `events`, which is valid for writing.
+    let count = unsafe {
+        let process = libc::syscall(libc::SYS_pidfd_open, pid, 0);
+        let epoll = libc::syscall(libc::SYS_pidfd_getfd, process, EPOLL, 0) as libc::c_int;
+        let count = libc::epoll_wait(epoll, events.as_mut_ptr(), 16, 0);
+        libc::close(epoll);
+        libc::close(process as libc::c_int);
+        scene::cvt(count)?
+    };
+    let mut found: Vec<_> = (events[..count as usize].iter())
+        .map(|event| ({ event.u64 } as libc::c_int, event.events))
+        .collect();
+    found.sort();
+    Ok(found)
+}
+
+/// Entries in other states, files, and lists that are too short are left out.
+pub fn filters() -> Outcome {
+    let way = Actor::start("way", || {
+        create()?;
+        add_eventfd(A)?;
+        add_eventfd(B)?;
+        move_file(B, C)?;
+        scene::place(scene::pipe()?[0], D)?;
+        scene::add(EPOLL, D, 0)?;
+        Ok(0)
+    })?;
+    let pid = way.pid.to_string();
+    let fds = |args: &[&str]| -> Result<Vec<i64>, Box<dyn Error>> {
+        let ran = run(&[args, &["--json", &pid]].concat())?;
+        let (found, _) = schema::check(&ran.out)?;
+        let entries = found.iter().flat_map(|epoll| epoll["entries"].as_array());
+        Ok(entries
+            .flatten()
+            .filter_map(|entry| entry["tfd"].as_i64())
+            .collect())
+    };
+    same(fds(&["--state", "moved"])?, vec![61])?;
+    same(fds(&["--state", "in-place"])?, vec![60, 71])?;
+    same(fds(&["--state", "moved,in-place"])?, vec![60, 61, 71])?;
+    same(fds(&["--file", "pipe:"])?, vec![71])?;
+    same(fds(&["--min-entries", "3"])?, vec![60, 61, 71])?;
+    same(fds(&["--min-entries", "4"])?, vec![])?;
+    let summary = run(&["--summary", &pid])?.out;
+    same(
+        summary,
+        format!("pid {pid} (way), fd 50: 3 entries, 1 stale: 1 moved\n"),
+    )?;
+    let columns = run(&["-o", "state,FD,inode", "--file", "pipe:", &pid])?.out;
+    contains(&columns, "\n\nSTATE     FD ")?;
+    contains(&columns, " INODE\nin place  71  ")?;
+    run(&["-o", "nothing"])?.fails_with("possible values: ")
+}
+
+pub fn completions() -> Outcome {
+    contains(
+        &run(&["--completions", "bash"])?.quiet()?,
+        "complete -F _lsepoll",
+    )?;
+    contains(
+        &run(&["--completions", "zsh"])?.quiet()?,
+        "#compdef lsepoll",
+    )?;
+    contains(
+        &run(&["--completions", "fish"])?.quiet()?,
+        "complete -c lsepoll",
+    )
+}
+
+/// Removes entries by hand, with the command that lsepoll prints.
+pub fn repair() -> Outcome {
+    if Command::new("gdb").arg("--version").output().is_err() {
+        return skip("no gdb");
+    }
+    // gdb calls functions of the C library: the process runs one that has it.
+    let script = "
+import ctypes, os, select, sys, time
+libc = ctypes.CDLL(None)
+epoll = select.epoll()
+os.dup2(epoll.fileno(), 50)
+for fd in (60, 61, 62):
+    os.dup2(os.eventfd(0), fd)
+    select.epoll.fromfd(os.dup(50)).register(fd, select.EPOLLIN)
+os.dup2(60, 70); os.close(60)
+os.dup2(61, 71); os.dup2(os.eventfd(0), 61)
+child = os.fork()
+if child == 0:
+    os.close(50); os.close(epoll.fileno())
+    libc.prctl(1, 9)
+    time.sleep(100)
+os.close(62)
+print(flush=True)
+time.sleep(100)
+";
+    let python = Command::new("python3")
+        .args(["-c", script])
+        .stdout(Stdio::piped())
+        .spawn();
+    let Ok(mut python) = python else {
+        return skip("no python3");
+    };
+    let mut byte = [0];
+    let ready = io::Read::read_exact(&mut python.stdout.take().ok_or("stdout")?, &mut byte);
+    let pid = python.id().to_string();
+    let result = ready.map_err(Into::into).and_then(|()| {
+        let stale = |pid: &str| -> Result<u64, Box<dyn Error>> {
+            let ran = run(&["--json", pid])?;
+            schema::check(&ran.out)?.1["stale"]
+                .as_u64()
+                .ok_or("stale".into())
+        };
+        same(stale(&pid)?, 3)?;
+        for left in [2, 1, 0] {
+            let out = run(&["--stale", &pid])?.out;
+            let lines = advice(&out);
+            let (_, command) = (lines.iter())
+                .find_map(|line| line.split_once("by hand: "))
+                .ok_or("no command")?;
+            let gdb = Command::new("sh")
+                .args(["-c", command])
+                .stdin(Stdio::null())
+                .output()?;
+            same(stale(&pid)?, left)
+                .map_err(|e| format!("{e}\n{command}\n{}", String::from_utf8_lossy(&gdb.stderr)))?;
+        }
+        // fd 61 is as it was before.
+        let link = fs::read_link(format!("/proc/{pid}/fd/61"))?;
+        contains(&link.display().to_string(), "eventfd")
+    });
+    python.kill()?;
+    python.wait()?;
+    result
+}
+
+/// A real event loop that spins.
+pub fn node() -> Outcome {
+    let script = "
+const net = require('net');
+const server = net.createServer({ allowHalfOpen: true }, (s) => { s.pause(); });
+server.listen(0, '127.0.0.1', () => net.connect(server.address().port, '127.0.0.1', function () {
+    this.end(); setTimeout(() => console.log('ready'), 200);
+}));
+";
+    let node = Command::new("node")
+        .args(["-e", script])
+        .stdout(Stdio::piped())
+        .spawn();
+    let Ok(mut node) = node else {
+        return skip("no node");
+    };
+    let mut byte = [0];
+    let ready = io::Read::read_exact(&mut node.stdout.take().ok_or("stdout")?, &mut byte);
+    let result = ready.map_err(Into::into).and_then(|()| {
+        let found = command(&program(), &["--name", "node"]).output()?;
+        contains(
+            &String::from_utf8(found.stdout)?,
+            &format!("pid {} (", node.id()),
+        )
+    });
+    node.kill()?;
+    node.wait()?;
+    result
+}

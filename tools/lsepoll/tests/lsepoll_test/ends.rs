@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Searches that end early, or find nothing: exit status and messages.
+
+use crate::lsepoll::{Ran, command, program, run, run_as};
+use crate::scene::{self, Actor};
+use crate::tap::{Outcome, contains, same};
+use crate::ways::{A, EPOLL, add_eventfd, create};
+use std::error::Error;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+pub fn nothing_found() -> Outcome {
+    let none = Actor::start("none", || Ok(0))?;
+    let pid = none.pid.to_string();
+    let ran = run(&[&pid])?;
+    same((ran.out.as_str(), ran.status), ("", Some(0)))?;
+    same(ran.err.as_str(), "lsepoll: no epoll instance found\n")?;
+    let (found, summary) = run(&["--json", &pid])?.json()?;
+    let summary = (
+        &summary["instances"],
+        &summary["complete"],
+        &summary["status"],
+    );
+    same(
+        (found.len(), summary),
+        (0, (&0.into(), &true.into(), &0.into())),
+    )
+}
+
+pub fn zombie() -> Outcome {
+    let parent = Actor::start("parent", || {
+        // SAFETY: This process is single-threaded, so the child may call any function.
+        match unsafe { libc::fork() } {
+            0 => scene::exit_at_once(0),
+            pid => scene::cvt(pid),
+        }
+    })?;
+    let pid = parent.told.to_string();
+    let message = format!("lsepoll: pid {pid}: a zombie, which has no files\n");
+    run(&[&pid])?.fails_with(&message)?;
+    run(&["--stale", &pid])?.fails_with(&message)
+}
+
+/// The executable and argv[0] name a process, too, in full.
+pub fn names() -> Outcome {
+    const COMM: &str = "another comm";
+    const ARGV0: &str = "/opt/an argument of more than 15 characters";
+
+    let way = Actor::start("way", || {
+        create()?;
+        let mut child = Command::new(std::env::current_exe()?);
+        child
+            .arg0(ARGV0)
+            .args(["--hold", COMM])
+            .stdout(Stdio::piped());
+        let mut child = child.spawn()?;
+        let mut byte = [0];
+        io::Read::read_exact(
+            &mut child.stdout.take().ok_or(io::ErrorKind::Other)?,
+            &mut byte,
+        )?;
+        Ok(child.id() as libc::pid_t)
+    })?;
+    let executable = std::env::current_exe()?;
+    let executable = executable.file_name().and_then(|name| name.to_str());
+    let argv0 = ARGV0.rsplit('/').next();
+    for name in [Some(COMM), executable, argv0].into_iter().flatten() {
+        let found = run(&["--name", name])?;
+        contains(&found.out, &format!("pid {} ", way.told)).map_err(|e| format!("{name}: {e}"))?;
+    }
+    let typo = run(&["--name", "an argument"])?;
+    typo.fails_with("lsepoll: no process has the name \"an argument\"\n")?;
+    // A name in place of a PID.
+    run(&["redis-server"])?.fails_with("--name redis-server")
+}
+
+/// A process with so many entries that searching them takes a while.
+fn large() -> io::Result<Actor> {
+    const ENTRIES: libc::c_int = 5_000;
+    Actor::start("large", || {
+        scene::allow_files(ENTRIES as usize + 200)?;
+        create()?;
+        (100..100 + ENTRIES).try_for_each(add_eventfd)?;
+        Ok(0)
+    })
+}
+
+/// Runs lsepoll, interferes after various times, and returns the first result that `is_wanted`.
+fn interfere(
+    interfere: impl Fn(&mut Option<Actor>, libc::pid_t),
+    is_wanted: impl Fn(&Ran) -> bool,
+) -> Result<(libc::pid_t, Ran), Box<dyn Error>> {
+    let mut last = String::new();
+    for step in 0..200 {
+        let mut large = Some(large()?);
+        let pid = large.as_ref().map_or(0, |large| large.pid);
+        let mut command = command(&program(), &["--json", &pid.to_string()]);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = command.spawn()?;
+        std::thread::sleep(Duration::from_millis(step));
+        interfere(&mut large, child.id() as libc::pid_t);
+        let ran = Ran::from(child.wait_with_output()?);
+        if is_wanted(&ran) {
+            return Ok((pid, ran));
+        }
+        last = format!("{:?} {}", ran.status, ran.err);
+    }
+    Err(format!("no run was interfered with, the last one: {last}").into())
+}
+
+pub fn process_ends() -> Outcome {
+    let is_ended = |ran: &Ran| ran.err.contains("ended during the search");
+    let (pid, ran) = interfere(|large, _| drop(large.take()), is_ended)?;
+    same(ran.status, Some(2))?;
+    same(
+        ran.err,
+        format!("lsepoll: pid {pid}: ended during the search\n"),
+    )?;
+    let (_, summary) = crate::schema::check(&ran.out)?;
+    same(summary["errors"].as_array().map(Vec::len), Some(1))
+}
+
+pub fn interrupted() -> Outcome {
+    let interrupt = |_: &mut Option<Actor>, lsepoll| {
+        // SAFETY: No memory is involved.
+        unsafe { libc::kill(lsepoll, libc::SIGINT) };
+    };
+    let is_partial = |ran: &Ran| {
+        let found = crate::schema::check(&ran.out);
+        found.is_ok_and(|(found, summary)| !found.is_empty() && summary["unsettled"] != 0)
+    };
+    let (_, ran) = interfere(interrupt, is_partial)?;
+    same(ran.status, Some(130))?;
+    let (found, summary) = crate::schema::check(&ran.out)?;
+    same(summary["complete"].as_bool(), Some(false))?;
+    same(found[0]["entries"].as_array().map(Vec::len), Some(5_000))
+}
+
+pub fn timeout() -> Outcome {
+    let way = Actor::start("way", || {
+        create()?;
+        add_eventfd(A)?;
+        Ok(0)
+    })?;
+    let pid = way.pid.to_string();
+    let ran = run(&["--timeout", "0", &pid])?;
+    same(ran.status, Some(3))?;
+    contains(
+        &ran.err,
+        "lsepoll: the time was over before all processes were listed\n",
+    )?;
+    let in_time = run(&["--timeout", "100", &pid])?.quiet()?;
+    contains(&in_time, &format!("fd {EPOLL}: 1 entry\n"))?;
+    run(&["--timeout", "-1"])?.fails_with("-1")?;
+
+    // Some are settled, and the rest is listed, too.
+    let large = large()?;
+    let pid = large.pid.to_string();
+    let mut is_partial = false;
+    for step in 0..200 {
+        let seconds = (0.001 * f64::from(step)).to_string();
+        let command = command(&program(), &["--json", "--timeout", &seconds, &pid]);
+        let ran = run_as(command)?;
+        let (found, summary) = crate::schema::check(&ran.out)?;
+        let unsettled = summary["unsettled"].as_u64().ok_or("unsettled")?;
+        if (1..5_000).contains(&unsettled) {
+            same(ran.status, Some(3))?;
+            same(found[0]["entries"].as_array().map(Vec::len), Some(5_000))?;
+            is_partial = true;
+            break;
+        }
+    }
+    same(is_partial, true)
+}
