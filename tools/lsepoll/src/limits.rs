@@ -14,8 +14,8 @@ pub const MISSES: u32 = 8;
 /// How often an fd table is listed in a round if files vanish before they can be compared.
 pub const LISTINGS: u32 = 10;
 
-/// The maximum number of comparisons for one fd table in a round. Beyond it, only files that were
-/// not listed there before are compared.
+/// The maximum number of comparisons for one fd table in a round. Beyond it, files that were listed
+/// there before are left out, and if that is not enough, the others are sorted.
 pub const COMPARISONS: usize = 2_000;
 
 /// The approximate number of lines of fdinfo to read again to confirm that entries stay the same,

@@ -328,26 +328,57 @@ impl Suspects<'_> {
             .into_iter()
             .flat_map(|old| old.files.iter().map(|(fd, link)| (*fd, link.as_str())))
             .collect();
-        let mut files = Vec::new();
+        let mut groups: HashMap<Key, Vec<(Place, bool)>> = HashMap::new();
         for (place, link) in new.places() {
-            let keys = self.keys(&place, link);
-            if !keys.is_empty() {
-                let is_known = known.contains(&(place.fd, link));
-                files.push((place, keys, is_known));
+            let is_known = known.contains(&(place.fd, link));
+            for key in self.keys(&place, link) {
+                groups
+                    .entry(key)
+                    .or_default()
+                    .push((place.clone(), is_known));
             }
         }
-        let comparisons = |(_, keys, _): &(Place, Vec<Key>, bool)| -> usize {
-            keys.iter().map(|key| self.entries[key].len()).sum()
-        };
-        let is_few = files.iter().map(comparisons).sum::<usize>() <= limits::COMPARISONS;
-        for (place, keys, is_known) in files {
-            for key in keys {
-                if is_few || !is_known || key.is_unique() {
+        for (key, mut places) in groups {
+            let entries = self.entries[&key].len();
+            let is_few = |places: usize| key.is_unique() || places * entries <= limits::COMPARISONS;
+            if !is_few(places.len()) {
+                places.retain(|(_, is_known)| !is_known);
+            }
+            let is_few = is_few(places.len());
+            let places = places.into_iter().map(|(place, _)| place);
+            if is_few {
+                for place in places {
                     self.compare(&place, key)?;
                 }
+            } else {
+                self.search(places, key, table)?;
             }
         }
         Ok(!self.unclear.iter().any(|(tid, _)| *tid == table))
+    }
+
+    /// Searches many files of an fd table for the targets of suspects.
+    fn search(
+        &mut self,
+        places: impl Iterator<Item = Place>,
+        key: Key,
+        table: Pid,
+    ) -> Result<(), Error> {
+        let mut sorted = order::sort(places, files::compare)?;
+        for (index, entry) in &self.entries[&key] {
+            let instance = &mut self.instances[*index];
+            if !instance.is_in_scope(entry, table) {
+                continue;
+            }
+            let found = order::search(&mut sorted, |place| instance.compare(place, entry))?;
+            if let Some(place) = found.map(|places| places[0].clone()) {
+                instance.find(entry, place)?;
+            }
+        }
+        if !files::is_sorted(&sorted)? {
+            self.unclear.insert((table, key));
+        }
+        Ok(())
     }
 
     fn compare(&mut self, place: &Place, key: Key) -> Result<(), Error> {

@@ -6,6 +6,7 @@
 use crate::lsepoll::{command, program};
 use crate::scene::{self, Actor};
 use crate::ways::{EPOLL, create, move_file};
+use std::convert::Infallible;
 use std::error::Error;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -81,7 +82,7 @@ fn in_flight(count: Fd) -> io::Result<()> {
 }
 
 /// Adds and deletes an entry again and again, and stores the longest time in nanoseconds.
-fn probe(worst: &AtomicU64) -> io::Result<()> {
+fn probe(worst: &AtomicU64) -> io::Result<Infallible> {
     let fd = scene::eventfd()?;
     loop {
         let begin = Instant::now();
@@ -133,7 +134,10 @@ pub fn run(entries: &str) -> Result<(), Box<dyn Error>> {
                 create()?;
                 prepare(entries)?;
                 if let Some(worst) = probing {
-                    std::thread::spawn(|| probe(worst));
+                    std::thread::spawn(|| {
+                        let Err(e) = probe(worst);
+                        eprintln!("epoll_ctl: {e}");
+                    });
                 }
                 Ok(0)
             })

@@ -2,9 +2,11 @@
 
 //! Beside processes that open and close files which have nothing to do with the entries.
 
+use crate::calls::count;
 use crate::lsepoll::run;
 use crate::scene::{self, Actor};
-use crate::tap::{Outcome, contains};
+use crate::tap::{Outcome, contains, same};
+use crate::ways::{add_eventfd, create};
 use std::io;
 use std::time::Duration;
 
@@ -37,4 +39,51 @@ pub fn demo_beside_unrelated_work() -> Outcome {
     }
     drop((idle, quick));
     Ok(())
+}
+
+/// Many files that could be targets come and go in other processes.
+pub fn many_files_come_and_go() -> Outcome {
+    const ENTRIES: libc::c_int = 500;
+    const FILES: usize = 3_000;
+
+    let busy = Actor::start("busy", || {
+        std::thread::spawn(|| {
+            loop {
+                // SAFETY: The child only opens files.
+                match unsafe { libc::fork() } {
+                    0 => {
+                        let _ = scene::allow_files(FILES + 100);
+                        while scene::eventfd().is_ok() {}
+                        std::thread::sleep(Duration::from_millis(50));
+                        scene::exit_at_once(0);
+                    }
+                    // SAFETY: No status is written.
+                    child => unsafe {
+                        libc::waitpid(child, std::ptr::null_mut(), 0);
+                    },
+                }
+            }
+        });
+        Ok(0)
+    })?;
+    let way = Actor::start("way", || {
+        scene::allow_files(2_000)?;
+        create()?;
+        let mut mailbox = -1;
+        for fd in 100..100 + ENTRIES {
+            add_eventfd(fd)?;
+            if (fd - 100) % 100 == 0 {
+                [mailbox, _] = scene::socketpair(libc::SOCK_STREAM)?;
+            }
+            scene::send_file(mailbox, fd)?;
+            scene::close(fd)?;
+        }
+        Ok(0)
+    })?;
+    let (calls, out) = count(&way.pid.to_string())?;
+    println!("# {calls} calls");
+    drop(busy);
+    contains(&out, &format!("{ENTRIES} entries, "))?;
+    // Comparing each file with each entry takes 1,500,000 for one of these processes.
+    same(calls < 1_000_000, true)
 }

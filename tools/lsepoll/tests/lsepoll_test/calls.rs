@@ -10,7 +10,7 @@ use crate::ways::{EPOLL, create};
 use std::error::Error;
 
 /// The number of kcmp(2) calls that --verbose prints, and the output.
-fn count(pid: &str) -> Result<(u64, String), Box<dyn Error>> {
+pub fn count(pid: &str) -> Result<(u64, String), Box<dyn Error>> {
     let ran = run(&["--verbose", pid])?;
     let calls = ran
         .err

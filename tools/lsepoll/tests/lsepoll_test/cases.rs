@@ -196,8 +196,10 @@ pub fn ready() -> Outcome {
         ] {
             scene::epoll_ctl(EPOLL, libc::EPOLL_CTL_ADD, fd, events, fd as u64)?;
         }
-        // Disarmed, though it is ready.
-        scene::place(scene::eventfd()?, 80)?;
+        // Disarmed, though it is ready: not even EPOLLHUP is reported.
+        let [ours, theirs] = scene::socketpair(libc::SOCK_STREAM)?;
+        scene::place(ours, 80)?;
+        scene::close(theirs)?;
         let events = output | libc::EPOLLONESHOT as u32;
         scene::epoll_ctl(EPOLL, libc::EPOLL_CTL_ADD, 80, events, 80)?;
         scene::epoll_wait(EPOLL)?;

@@ -130,6 +130,7 @@ const TESTS: &[(&str, Test)] = &[
         "demo_beside_unrelated_work",
         busy::demo_beside_unrelated_work,
     ),
+    ("many_files_come_and_go", busy::many_files_come_and_go),
     ("calls", calls::calls),
     ("changes", changes::changes),
     ("eventfd_passed_round", changes::eventfd_passed_round),
