@@ -88,6 +88,11 @@ fn large() -> io::Result<Actor> {
     })
 }
 
+/// Times from 1 ms to 0.5 s, again and again.
+fn seconds(step: i32) -> f64 {
+    0.001 * 1.3f64.powi(step % 24)
+}
+
 /// Runs lsepoll, interferes after various times, and returns the first result that `is_wanted`.
 fn interfere(
     interfere: impl Fn(&mut Option<Actor>, libc::pid_t),
@@ -100,7 +105,7 @@ fn interfere(
         let mut command = command(&program(), &["--json", &pid.to_string()]);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let child = command.spawn()?;
-        std::thread::sleep(Duration::from_millis(step));
+        std::thread::sleep(Duration::from_secs_f64(seconds(step)));
         interfere(&mut large, child.id() as libc::pid_t);
         let ran = Ran::from(child.wait_with_output()?);
         if is_wanted(&ran) {
@@ -161,7 +166,7 @@ pub fn timeout() -> Outcome {
     let pid = large.pid.to_string();
     let mut is_partial = false;
     for step in 0..200 {
-        let seconds = (0.001 * f64::from(step)).to_string();
+        let seconds = seconds(step).to_string();
         let command = command(&program(), &["--json", "--timeout", &seconds, &pid]);
         let ran = run_as(command)?;
         let (found, summary) = crate::schema::check(&ran.out)?;
