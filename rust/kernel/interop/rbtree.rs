@@ -201,8 +201,8 @@ impl<T, const OFFSET: usize> CRbTree<T, OFFSET> {
     /// `node` must be a node of this tree.
     #[inline]
     unsafe fn item(&self, node: NonNull<bindings::rb_node>) -> &T {
-        // SAFETY: Per type invariants, `node` is at byte offset `OFFSET` of a struct that `T` wraps,
-        // and that is valid for as long as the tree is borrowed.
+        // SAFETY: Per type invariants, `node` is at byte offset `OFFSET` of a struct that `T`
+        // wraps, and that is valid for as long as the tree is borrowed.
         unsafe { node.byte_sub(OFFSET).cast::<T>().as_ref() }
     }
 }
