@@ -28,7 +28,7 @@ check_licenses() {
 
 # In all text: commit messages, documentation, comments.
 check_spelling() {
-	our_files ':!COPYING' ':!*.svg' ':!*.lock' | xargs codespell --ignore-words-list filp
+	our_files ':!COPYING' ':!*.svg' ':!*.lock' | xargs codespell --ignore-words-list filp,ond
 }
 
 check_shell() {

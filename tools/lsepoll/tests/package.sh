@@ -35,12 +35,14 @@ build() {
 
 install() {
 	suite=$(. /etc/os-release && echo "$VERSION_CODENAME")
+	# shellcheck disable=SC2016 # the variables are apt's
 	mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' "Codename: $suite" | head -n 1)
 	debootstrap --variant=minbase --include=bash-completion,man-db "$suite" "$root" "$mirror" &&
 		cp "$package" "$root/lsepoll.deb" && chroot "$root" dpkg -i /lsepoll.deb
 }
 
 completes() {
+	# shellcheck disable=SC2016 # expanded there
 	chroot "$root" bash -c '
 		. /usr/share/bash-completion/bash_completion
 		_completion_loader lsepoll
