@@ -84,6 +84,8 @@ pub struct Instance {
     /// The entries that are settled.
     rows: HashMap<EntryKey, Row>,
     absences: HashMap<EntryKey, Absence>,
+    /// The rows to compare again: no inode identifies the target file.
+    unconfirmed: Vec<EntryKey>,
     kinds: Kinds,
 }
 
@@ -94,6 +96,7 @@ impl Instance {
             entries: Vec::new(),
             rows: HashMap::new(),
             absences: HashMap::new(),
+            unconfirmed: Vec::new(),
             kinds,
         }
     }
@@ -162,8 +165,8 @@ impl Instance {
         Ok(())
     }
 
-    /// Reads the entries again: those that come and go quickly may look the same as before, but not
-    /// be the ones that kcmp(2) compared.
+    /// Reads the entries again, and compares again if there are few: those that come and go quickly
+    /// may look the same as before, but not be the ones that kcmp(2) compared.
     ///
     /// Returns false if the epoll file is gone.
     fn confirm(&mut self) -> Result<bool, Error> {
@@ -171,6 +174,23 @@ impl Instance {
         let (least, most) = limits::CONFIRMATIONS;
         let often = limits::CONFIRMED_LINES / (self.entries.len() + 1);
         for _ in 0..often.clamp(least, most) {
+            if !self.update()? {
+                return Ok(false);
+            }
+        }
+        if self.entries.len() > limits::LARGE {
+            return Ok(true);
+        }
+        let keys = std::mem::take(&mut self.unconfirmed);
+        for _ in 0..limits::COMPARED_AGAIN {
+            for key in &keys {
+                if let Some(row) = self.rows.get(key) {
+                    let seen = self.look(&row.places[0], &row.entry)?;
+                    if !matches!(seen, Seen::Target(name) if name == row.file) {
+                        self.rows.remove(key);
+                    }
+                }
+            }
             if !self.update()? {
                 return Ok(false);
             }
@@ -297,7 +317,7 @@ impl Instance {
                         places: vec![place],
                         entry,
                     };
-                    self.rows.insert(row.entry.key(), row);
+                    self.settle(row);
                     return Ok(None);
                 }
             }
@@ -309,6 +329,14 @@ impl Instance {
             places: Vec::new(),
             entry,
         }))
+    }
+
+    fn settle(&mut self, row: Row) {
+        let key = row.entry.key();
+        if !self.key(&row.entry).is_unique() {
+            self.unconfirmed.push(key);
+        }
+        self.rows.insert(key, row);
     }
 
     /// Compares a file with the target file of an entry, for a search.
@@ -351,7 +379,7 @@ impl Instance {
         let key = row.entry.key();
         if row.state <= State::Moved {
             row.reused.take_if(|_| row.state == State::InPlace);
-            self.rows.insert(key, row);
+            self.settle(row);
         } else {
             self.absences.insert(key, Absence { row, misses: 0 });
         }

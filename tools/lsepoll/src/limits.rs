@@ -23,7 +23,10 @@ pub const COMPARISONS: usize = 2_000;
 pub const CONFIRMED_LINES: usize = 30_000;
 pub const CONFIRMATIONS: (usize, usize) = (1, 20);
 
-/// Instances with more entries than this are searched after all others.
+/// How often the results for a short list are compared again.
+pub const COMPARED_AGAIN: u32 = 2;
+
+/// Instances with more entries than this are searched after all others, and compared once.
 pub const LARGE: usize = 1_000;
 
 /// How often --ready looks which files are ready, and how long it waits in between.

@@ -247,7 +247,7 @@ pub fn terminal() -> Outcome {
     // Without EVENTS and DATA, and still readable.
     let narrowest = without_colors(&run_in_terminal(60, &[&pid])?);
     same(widest(&narrowest) <= Some(60), true)?;
-    contains(&narrowest, "FD  READY  STATE     FILE         WHERE\n")?;
+    contains(&narrowest, "\nFD  READY  STATE     FILE ")?;
     contains(&narrowest, "61  -      moved     [eventfd:")
 }
 
