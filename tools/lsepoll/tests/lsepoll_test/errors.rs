@@ -78,8 +78,9 @@ fn run_without(
     syscall: libc::c_long,
     third: Option<u32>,
     errno: libc::c_int,
+    args: &[&str],
 ) -> Result<Ran, Box<dyn Error>> {
-    let mut command = command(&program(), &[]);
+    let mut command = command(&program(), args);
     // SAFETY: This process has no threads: the child may do anything.
     unsafe { command.pre_exec(move || refuse(syscall, third, errno)) };
     match run_as(command) {
@@ -97,22 +98,44 @@ pub fn unsupported_kernel() -> Outcome {
 }
 
 pub fn no_kcmp() -> Outcome {
-    run_without(libc::SYS_kcmp, None, libc::ENOSYS)?.fails_with("build it with CONFIG_KCMP=y")
+    run_without(libc::SYS_kcmp, None, libc::ENOSYS, &[])?.fails_with("build it with CONFIG_KCMP=y")
 }
 
 pub fn kcmp_not_permitted() -> Outcome {
-    run_without(libc::SYS_kcmp, None, libc::EPERM)?
+    run_without(libc::SYS_kcmp, None, libc::EPERM, &[])?
         .fails_with("probably because of a seccomp filter")
 }
 
 pub fn old_kernel() -> Outcome {
-    run_without(libc::SYS_kcmp, Some(KCMP_EPOLL_TFD), libc::EINVAL)?
+    run_without(libc::SYS_kcmp, Some(KCMP_EPOLL_TFD), libc::EINVAL, &[])?
         .fails_with("kcmp(2) of this kernel has no KCMP_EPOLL_TFD")
 }
 
 pub fn no_epoll() -> Outcome {
-    run_without(libc::SYS_epoll_create1, None, libc::ENOSYS)?
+    run_without(libc::SYS_epoll_create1, None, libc::ENOSYS, &[])?
         .fails_with("build it with CONFIG_EPOLL=y")
+}
+
+/// On a kernel without pidfd_open(2) or pidfd_getfd(2), all but READY is known.
+pub fn no_pidfd() -> Outcome {
+    let way = Actor::start("way", || {
+        create()?;
+        add_eventfd(A)?;
+        Ok(0)
+    })?;
+    for syscall in [libc::SYS_pidfd_open, libc::SYS_pidfd_getfd] {
+        let ran = run_without(
+            syscall,
+            None,
+            libc::ENOSYS,
+            &["--json", &way.pid.to_string()],
+        )?;
+        let (found, _) = ran.json()?;
+        let entry = &found[0]["entries"][0];
+        same(&entry["state"], &"in place".into())?;
+        same(&entry["ready"], &serde_json::Value::Null)?;
+    }
+    Ok(())
 }
 
 /// Gives the caller its own mount namespace.

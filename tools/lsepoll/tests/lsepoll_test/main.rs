@@ -97,6 +97,7 @@ const TESTS: &[(&str, Test)] = &[
     ("kcmp_not_permitted", errors::kcmp_not_permitted),
     ("old_kernel", errors::old_kernel),
     ("no_epoll", errors::no_epoll),
+    ("no_pidfd", errors::no_pidfd),
     ("no_proc", errors::no_proc),
     (
         "proc_of_another_namespace",
