@@ -61,7 +61,7 @@ test_in_guest() {
 run_guest() {
 	local begin=$SECONDS status errors=$results/$1.errors console=$results/$1.console
 	trap interrupted INT TERM
-	apart in_guest "$arch" "$kind" "${GUEST_SECONDS:-900}" "$console" /mnt/tests.sh \
+	apart in_guest "$arch" "$kind" "${GUEST_SECONDS:-1800}" "$console" /mnt/tests.sh \
 		"$(implementation_of "$kind")" "$seed" implementation "${@:3}" >"$tap" 2>"$errors"
 	if [ "$kind" = noepoll ] && grep -q ' with status 255: ' "$errors"; then
 		# virtme-ng finds its ports by udevd, which needs epoll: output is on the console.
