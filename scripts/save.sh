@@ -70,7 +70,7 @@ copy_files() {
 
 # write_files: write each file that has changed in the trees, unless it has changed here, too.
 write_files() {
-	local file here change changes=()
+	local file here changes=()
 	while read -r file; do
 		here=$top/$file
 		! same "$old/$file" "$new/$file" || continue

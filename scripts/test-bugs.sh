@@ -18,7 +18,7 @@ put_in() {
 	tree=$trees/$(field Series)
 	check_out "$only_tree" "$(git -C "$tree" rev-parse HEAD)"
 	git -C "$tree" diff --binary HEAD | git -C "$only_tree" apply --allow-empty
-	git -C "$only_tree" apply --recount "$bugs/$bug.patch" ||
+	git -C "$only_tree" apply "$bugs/$bug.patch" ||
 		die "tests/bugs/$bug.patch does not apply: the code has changed"
 }
 

@@ -4,10 +4,11 @@
 
 . "$(dirname "$0")/lib/common.sh"
 
+# Only the path goes to stdout, progress (3) and what the trees lack do not.
 {
 	lock_cache
 	install_packages git rsync
 	make_base
 	update_trees
-} >&2
+} >&2 3>&2
 echo "$trees"

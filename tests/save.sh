@@ -82,6 +82,7 @@ expect 0 tree "series/ is older than the tree of 1-kcmp: make save"
 expect 2 save "kernel/kcmp.c in $trees/1-kcmp is not committed"
 grep -q edit "$trees/1-kcmp/kernel/kcmp.c" || fail "the edit is lost"
 [ "$(sum)" = "$before" ] || fail "files have changed"
+[ "$("$here/scripts/tree.sh" 2>/dev/null)" = "$trees" ] || fail "tree.sh prints more than the path"
 
 begin "untracked file"
 echo 'text' >"$trees/1-kcmp/kernel/new.c"

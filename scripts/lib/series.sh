@@ -115,7 +115,7 @@ import_all() {
 	import "$1" "$2" "$man_base" man-pages
 }
 
-# export ROOT REFS SERIES...: write the patches of these series, and the files that they bring,
+# export_series ROOT REFS SERIES...: write the patches of these series, and the files that they bring,
 # to the folder ROOT. They begin at the commit that REFS-base/NAME is.
 export_series() {
 	local root=$1 refs=$2 name path home commit n base last

@@ -74,6 +74,8 @@ make_man_base() {
 # Make the base tree. Changes in the user's own tree are copied each time.
 make_base() {
 	local file
+	# An interrupted run may have left these, in trees where nobody works.
+	rm -f "$base_tree"/.git/{,worktrees/{scratch,bisect,bugs}/}index.lock
 	[ -e "$trees/complete" ] || check_space 12
 	if [ -n "${LINUX:-}" ]; then
 		for file in kernel/kcmp.c fs/eventpoll.c rust/kernel/lib.rs; do
@@ -151,7 +153,7 @@ update_trees() {
 }
 
 say_unsaved() {
-	[ ${#unsaved[@]} -eq 0 ] || say "series/ is older than the tree of ${unsaved[*]}: make save"
+	[ ${#unsaved[@]} -eq 0 ] || say "series/ is older than the tree of ${unsaved[*]}: make save" >&2
 }
 
 # check_out TREE COMMIT: check out a commit in a tree where nobody works, and discard all changes.
