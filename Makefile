@@ -50,7 +50,7 @@ help-all: help
 	@echo '                     epoll, c, rust, another in configs/kinds, or kunit (default:'
 	@echo '                     $(GUESTS))'
 	@echo '  TESTS=...          for test: see scripts/guest/tests.sh (default: all)'
-	@echo '  STEPS=N            for test, test-debug: the steps of the model-based test'
+	@echo '  STEPS=N            for test, test-debug: the steps of the model-based tests'
 	@echo '  SEED=N             for all tests: the seed that a run printed, to repeat it'
 	@echo '  PARTS=...          for test-debug: one or more of suite, churn, close, race,'
 	@echo '                     fuzz, replay, faults, criu, others, kunit (default: all)'

@@ -9,7 +9,7 @@
 
 archs=(x86_64 arm64)
 # Short: each runs dozens of times.
-parts="if-there kcmp tfd cases model=1000 fuzz=20000 replay=2000 faults lsepoll example"
+parts="if-there kcmp tfd cases model=1000 cursor=1000 fuzz=20000 replay=2000 faults demo example"
 
 # check_commit KIND...: build the commit that is checked out, and test it. A kernel whose
 # build warns is removed, so that the next run warns again.
@@ -26,6 +26,7 @@ check_commit() {
 				die "commit $number: warnings in the $arch kernel ($kind)"
 			}
 		done
+		wait_for_guests 0 # they use the programs
 	done
 }
 
@@ -40,6 +41,7 @@ for number; do
 done
 
 only_tree=$trees/bisect
+beside=yes
 for number; do
 	commit=${commits[number - 1]}
 	label="commit $number, "

@@ -9,7 +9,7 @@
 
 lock_cache
 set_up x86_64
-install_packages shellcheck sparse pahole
+install_packages shellcheck sparse pahole mandoc groff
 if ! { rustfmt --version && clippy-driver --version && rustdoc --version; } >/dev/null 2>&1; then
 	[ "$(type -P rustc)" = /usr/bin/rustc ] ||
 		die "rustfmt or clippy is missing: run 'rustup component add rustfmt clippy'"
@@ -42,3 +42,4 @@ step check-robots "W=1 on the C code, as the build robots do" check_robots
 step check-struct-sizes "the sizes of struct eventpoll and epitem" check_struct_sizes
 step check-kernel-doc "kernel-doc" check_kernel_doc
 step check-page "Sphinx" check_page
+step check-man-page "mandoc and groff on the man page" check_man_page

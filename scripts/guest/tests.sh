@@ -135,16 +135,15 @@ for part; do
 			program kcmp_race_test
 		fi
 		;;
-	model=*) program kcmp_epoll_model_test --steps "$length" --seed "$seed" ;;
+	model=*) program kcmp_epoll_model_test "$length" "$seed" ;;
+	cursor=*) program kcmp_epoll_cursor_test --steps "$length" --seed "$seed" ;;
 	fuzz=*) program kcmp_epoll_fuzz_test --calls "$length" --seed "$seed" ;;
 	replay=*) run kcmp_epoll_replay replay "$length" ;;
 	churn=*) program kcmp_epoll_churn_test --seconds "$length" --seed "$seed" ;;
 	close=*) program kcmp_epoll_close_test --rounds "$length" --seed "$seed" ;;
 	faults) program kcmp_epoll_faults_test ;;
-	lsepoll)
-		LSEPOLL_TEST_SEED=$((seed | 1)) program lsepoll_test
-		run lsepoll one "lsepoll --demo finds each file" "$here/lsepoll" --demo
-		;;
+	lsepoll) LSEPOLL_TEST_SEED=$((seed | 1)) program lsepoll_test ;;
+	demo) run lsepoll one "lsepoll --demo finds each file" "$here/lsepoll" --demo ;;
 	example)
 		[[ -n $if_there && ! -x $here/kcmp_example ]] ||
 			run kcmp_example one "the example of the documentation" "$here/kcmp_example"

@@ -136,3 +136,9 @@ check_page() {
 		SPHINXOPTS="-q -E -D include_patterns=kcmp.rst -D master_doc=kcmp" 2>&1 | tee "$build/sphinx.out"
 	! grep -F kcmp.rst "$build/sphinx.out"
 }
+
+check_man_page() {
+	local page=$trees/man-pages/man/man2/kcmp.2
+	mandoc -T lint -W warning "$page"
+	! groff -man -t -ww -rCHECKSTYLE=3 -z -T utf8 "$page" 2>&1 | grep .
+}

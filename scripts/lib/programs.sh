@@ -31,7 +31,7 @@ make_programs() {
 	# The last run may have built another commit.
 	rm -rf "$output"/{kcmp,base,c,32} "$guest"
 	kernel_make "$tree" "$arch" "$output/headers" headers
-	kselftests "$tree" kcmp "$output/kcmp" RUSTFLAGS="--sysroot=$sysroot"
+	kselftests "$tree" kcmp "$output/kcmp" RUSTFLAGS="--sysroot=$sysroot -C target-feature=+crt-static"
 	kselftests "$base_tree" "$top/tests/c" "$output/c"
 	kselftests "$base_tree" kcmp "$output/base" "$output/base/kcmp_test"
 	kselftests "$base_tree" filesystems/epoll "$output/base" USERCFLAGS="-include $lib/longer-timeout.h"

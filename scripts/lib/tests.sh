@@ -8,9 +8,9 @@ seed=${SEED:-$((RANDOM << 15 | RANDOM))}
 gathered=()
 label=
 
-# tests_of ARCH KIND: print all tests. STEPS is the length of the model-based one.
+# tests_of ARCH KIND: print all tests. STEPS is the length of the model-based ones.
 tests_of() {
-	echo "kcmp tfd cases race=20000 model=${STEPS:-20000} fuzz=200000 replay=50000 faults lsepoll example"
+	echo kcmp tfd cases race=20000 {model,cursor}="${STEPS:-20000}" fuzz=200000 replay=50000 faults lsepoll demo example
 	[ "$1" != x86_64 ] || echo cases32
 	[ "$2" = base ] || echo wakeup
 }
