@@ -6,7 +6,7 @@ use crate::lsepoll::{advice, command, program, run};
 use crate::scene::{self, Actor};
 use crate::schema;
 use crate::tap::{Outcome, contains, same, skip};
-use crate::ways::{A, B, C, D, EPOLL, add_eventfd, create, move_file};
+use crate::ways::{A, B, C, D, EPOLL, add_eventfd, create, inherited_file, move_file, moved_file};
 use std::error::Error;
 use std::fs;
 use std::io;
@@ -95,13 +95,7 @@ fn line<'a>(out: &'a str, start: &str) -> Result<&'a str, Box<dyn Error>> {
 }
 
 pub fn inherited() -> Outcome {
-    let way = Actor::start("way", || {
-        create()?;
-        add_eventfd(A)?;
-        let child = Actor::start("child", || scene::close(EPOLL).map(|()| 0))?;
-        scene::close(A)?;
-        Ok(child.leave())
-    })?;
+    let way = inherited_file()?;
     let out = run(&[&way.pid.to_string()])?.out;
     let line = line(&out, "fd 60")?;
     let (start, end) = line.split_once(" s ago").ok_or(line)?;
@@ -119,12 +113,7 @@ pub fn inherited() -> Outcome {
 }
 
 pub fn duplicated() -> Outcome {
-    let way = Actor::start("way", || {
-        create()?;
-        add_eventfd(A)?;
-        move_file(A, C)?;
-        Ok(0)
-    })?;
+    let way = moved_file()?;
     let out = run(&[&way.pid.to_string()])?.out;
     same(
         line(&out, "fd 60")?,

@@ -5,12 +5,12 @@
 use crate::lsepoll::{Ran, command, program, run, run_as};
 use crate::scene::{self, Actor};
 use crate::tap::{Outcome, contains, same};
-use crate::ways::{A, EPOLL, add_eventfd, create};
+use crate::ways::{EPOLL, add_eventfd, create, one_entry};
 use std::error::Error;
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub fn nothing_found() -> Outcome {
     let none = Actor::start("none", || Ok(0))?;
@@ -35,7 +35,20 @@ pub fn zombie() -> Outcome {
         // SAFETY: This process is single-threaded, so the child may call any function.
         match unsafe { libc::fork() } {
             0 => scene::exit_at_once(0),
-            pid => scene::cvt(pid),
+            pid => {
+                let pid = scene::cvt(pid)?;
+                let flags = libc::WEXITED | libc::WNOWAIT;
+                // SAFETY: `siginfo_t` may be zero, and is valid for writing.
+                scene::cvt(unsafe {
+                    libc::waitid(
+                        libc::P_PID,
+                        pid as libc::id_t,
+                        &mut std::mem::zeroed(),
+                        flags,
+                    )
+                })?;
+                Ok(pid)
+            }
         }
     })?;
     let pid = parent.told.to_string();
@@ -88,9 +101,16 @@ fn large() -> io::Result<Actor> {
     })
 }
 
-/// Times from 1 ms to 10 s, again and again: in a guest, a search may begin late.
-fn seconds(step: i32) -> f64 {
-    0.001 * 1.3f64.powi(step % 36)
+/// Measures how long a search takes.
+fn duration(pid: libc::pid_t) -> Result<Duration, Box<dyn Error>> {
+    let begin = Instant::now();
+    run(&["--json", &pid.to_string()])?.json()?;
+    Ok(begin.elapsed())
+}
+
+/// Times within a search that takes `whole`, anywhere in it by and by.
+fn within(whole: Duration, step: u32) -> Duration {
+    whole.mul_f64((f64::from(step) * 0.618).fract())
 }
 
 /// Runs lsepoll, interferes after various times, and returns the first result that `is_wanted`.
@@ -99,13 +119,14 @@ fn interfere(
     is_wanted: impl Fn(&Ran) -> bool,
 ) -> Result<(libc::pid_t, Ran), Box<dyn Error>> {
     let mut last = String::new();
-    for step in 0..200 {
+    let whole = duration(large()?.pid)?;
+    for step in 1..100 {
         let mut large = Some(large()?);
         let pid = large.as_ref().map_or(0, |large| large.pid);
         let mut command = command(&program(), &["--json", &pid.to_string()]);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let child = command.spawn()?;
-        std::thread::sleep(Duration::from_secs_f64(seconds(step)));
+        std::thread::sleep(within(whole, step));
         interfere(&mut large, child.id() as libc::pid_t);
         let ran = Ran::from(child.wait_with_output()?);
         if is_wanted(&ran) {
@@ -145,11 +166,7 @@ pub fn interrupted() -> Outcome {
 }
 
 pub fn timeout() -> Outcome {
-    let way = Actor::start("way", || {
-        create()?;
-        add_eventfd(A)?;
-        Ok(0)
-    })?;
+    let way = one_entry()?;
     let pid = way.pid.to_string();
     let ran = run(&["--timeout", "0", &pid])?;
     same(ran.status, Some(3))?;
@@ -164,9 +181,10 @@ pub fn timeout() -> Outcome {
     // Some are settled, and the rest is listed, too.
     let large = large()?;
     let pid = large.pid.to_string();
+    let whole = duration(large.pid)?;
     let mut is_partial = false;
-    for step in 0..200 {
-        let seconds = seconds(step).to_string();
+    for step in 1..100 {
+        let seconds = within(whole, step).as_secs_f64().to_string();
         let command = command(&program(), &["--json", "--timeout", &seconds, &pid]);
         let ran = run_as(command)?;
         let (found, summary) = crate::schema::check(&ran.out)?;

@@ -5,7 +5,7 @@
 use crate::lsepoll::{Ran, command, program, run, run_as};
 use crate::scene::{self, Actor};
 use crate::tap::{Outcome, contains, same, skip};
-use crate::ways::{A, EPOLL, add_eventfd, create};
+use crate::ways::{A, EPOLL, add_eventfd, create, one_entry};
 use crate::{kcmp, process};
 use std::error::Error;
 use std::fs::{self, File, Permissions};
@@ -118,11 +118,7 @@ pub fn no_epoll() -> Outcome {
 
 /// On a kernel without pidfd_open(2) or pidfd_getfd(2), all but READY is known.
 pub fn no_pidfd() -> Outcome {
-    let way = Actor::start("way", || {
-        create()?;
-        add_eventfd(A)?;
-        Ok(0)
-    })?;
+    let way = one_entry()?;
     for syscall in [libc::SYS_pidfd_open, libc::SYS_pidfd_getfd] {
         let ran = run_without(
             syscall,
@@ -302,11 +298,7 @@ pub fn no_such_process() -> Outcome {
 }
 
 pub fn not_an_epoll_file() -> Outcome {
-    let way = Actor::start("way", || {
-        create()?;
-        add_eventfd(A)?;
-        Ok(0)
-    })?;
+    let way = one_entry()?;
     let pid = way.pid.to_string();
     run(&[&pid, "--fd", "60"])?.fails_with(&format!(
         "pid {pid}: fd 60 is not an epoll file, but [eventfd"
@@ -330,11 +322,7 @@ pub fn not_an_epoll_file() -> Outcome {
 
 /// As in lsepoll | head, and on a full disk.
 pub fn closed_output() -> Outcome {
-    let way = Actor::start("way", || {
-        create()?;
-        add_eventfd(A)?;
-        Ok(0)
-    })?;
+    let way = one_entry()?;
     let pid = way.pid.to_string();
     let [reader, writer] = scene::pipe()?;
     scene::close(reader)?;

@@ -7,7 +7,7 @@ use crate::process::Fd;
 use crate::scene::{self, Actor};
 use crate::schema;
 use crate::tap::{Outcome, contains, same, skip};
-use crate::ways::{A, B, C, EPOLL, add_eventfd, create, eventfd_name, move_file};
+use crate::ways::{A, B, C, EPOLL, add_eventfd, create, eventfd_name, move_file, one_entry};
 use serde_json::json;
 use std::error::Error;
 use std::ffi::CStr;
@@ -151,11 +151,7 @@ pub fn stale() -> Outcome {
         Some(1),
     )?;
 
-    let way = Actor::start("way", || {
-        create()?;
-        add_eventfd(A)?;
-        Ok(0)
-    })?;
+    let way = one_entry()?;
     let pid = way.pid.to_string();
     same(run(&["--stale", &pid])?.quiet()?, String::new())?;
     let (found, summary) = run(&["--stale", "--json", &pid])?.json()?;

@@ -71,26 +71,45 @@ fn heading(actor: &Actor, count: &str) -> [String; 1] {
     [format!("pid {} (way), fd {EPOLL}: {count}", actor.pid)]
 }
 
-pub fn dup() -> Outcome {
-    let way = Actor::start("way", || {
+/// A process with an entry whose file is in place.
+pub fn one_entry() -> io::Result<Actor> {
+    Actor::start("way", || {
+        create()?;
+        add_eventfd(A)?;
+        Ok(0)
+    })
+}
+
+/// A process with an entry whose file has moved.
+pub fn moved_file() -> io::Result<Actor> {
+    Actor::start("way", || {
         create()?;
         add_eventfd(A)?;
         move_file(A, C)?;
         Ok(0)
-    })?;
+    })
+}
+
+/// A process with an entry whose file only its child, whom it tells, has open.
+pub fn inherited_file() -> io::Result<Actor> {
+    Actor::start("way", || {
+        create()?;
+        add_eventfd(A)?;
+        let child = Actor::start("child", || scene::close(EPOLL).map(|()| 0))?;
+        scene::close(A)?;
+        Ok(child.leave())
+    })
+}
+
+pub fn dup() -> Outcome {
+    let way = moved_file()?;
     let file = eventfd_name(way.pid, C)?;
     let row = format!("60 | IN | - | fd 60 | moved | {file} | fd 70");
     expect(way.pid, &heading(&way, "1 entry, 1 stale: 1 moved"), &[row])
 }
 
 pub fn fork() -> Outcome {
-    let way = Actor::start("way", || {
-        create()?;
-        add_eventfd(A)?;
-        let child = Actor::start("child", || scene::close(EPOLL).map(|()| 0))?;
-        scene::close(A)?;
-        Ok(child.leave())
-    })?;
+    let way = inherited_file()?;
     let child = way.told;
     let file = eventfd_name(child, A)?;
     let row = format!("60 | IN | - | fd 60 | elsewhere | {file} | pid {child} (child) fd 60");
