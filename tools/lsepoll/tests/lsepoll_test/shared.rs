@@ -3,9 +3,17 @@
 //! An epoll instance that several processes share.
 
 use crate::lsepoll::{lines, run};
+use crate::process::{self, Pid};
 use crate::scene::{self, Actor};
 use crate::tap::{Outcome, contains, same};
 use crate::ways::{A, B, C, EPOLL, add_eventfd, create, eventfd_name, move_file};
+
+/// A child of a process, but not this one.
+fn child(of: Pid, not: Pid) -> Option<Pid> {
+    let is_child =
+        |pid: &Pid| *pid != not && process::stat(*pid).is_ok_and(|stat| stat.parent == of);
+    process::numbers("/proc").ok()?.into_iter().find(is_child)
+}
 
 /// A server whose master creates the epoll instance, and whose workers add their own files.
 pub fn prefork() -> Outcome {
@@ -25,11 +33,8 @@ pub fn prefork() -> Outcome {
         Ok(worker.leave())
     })?;
     let (pid, worker) = (master.pid, master.told);
-    let (a, b) = (eventfd_name(worker, A)?, eventfd_name(worker + 1, B));
-    let Ok(b) = b else {
-        return crate::tap::skip("another process was started meanwhile");
-    };
-    let other = worker + 1;
+    let other = child(pid, worker).ok_or("no other worker")?;
+    let (a, b) = (eventfd_name(worker, A)?, eventfd_name(other, B)?);
     let rows = |from: i32| {
         let place = |at: i32, fd: i32| match from == at {
             true => String::new(),
