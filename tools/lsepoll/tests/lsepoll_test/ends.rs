@@ -90,9 +90,10 @@ pub fn names() -> Outcome {
     run(&["redis-server"])?.fails_with("--name redis-server")
 }
 
-/// A process with so many entries that searching them takes a while.
+const ENTRIES: libc::c_int = 500;
+
+/// A process with so many entries that a search takes much longer than to start lsepoll.
 fn large() -> io::Result<Actor> {
-    const ENTRIES: libc::c_int = 5_000;
     Actor::start("large", || {
         scene::allow_files(ENTRIES as usize + 200)?;
         create()?;
@@ -108,26 +109,33 @@ fn duration(pid: libc::pid_t) -> Result<Duration, Box<dyn Error>> {
     Ok(begin.elapsed())
 }
 
-/// Times within a search that takes `whole`, anywhere in it by and by.
+/// Times within a search that takes `whole`, anywhere in it by and by. The first one is early, when
+/// lsepoll compares files.
 fn within(whole: Duration, step: u32) -> Duration {
-    whole.mul_f64((f64::from(step) * 0.618).fract())
+    whole.mul_f64((f64::from(step) * 0.618 + 0.618).fract())
 }
 
 /// Runs lsepoll, interferes after various times, and returns the first result that `is_wanted`.
+/// `interfere` returns the large process if it still lives.
 fn interfere(
-    interfere: impl Fn(&mut Option<Actor>, libc::pid_t),
+    interfere: impl Fn(Actor, libc::pid_t) -> Option<Actor>,
     is_wanted: impl Fn(&Ran) -> bool,
 ) -> Result<(libc::pid_t, Ran), Box<dyn Error>> {
     let mut last = String::new();
-    let whole = duration(large()?.pid)?;
+    let actor = large()?;
+    let whole = duration(actor.pid)?;
+    let mut left = Some(actor);
     for step in 1..100 {
-        let mut large = Some(large()?);
-        let pid = large.as_ref().map_or(0, |large| large.pid);
+        let actor = match left.take() {
+            Some(actor) => actor,
+            None => large()?,
+        };
+        let pid = actor.pid;
         let mut command = command(&program(), &["--json", &pid.to_string()]);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let child = command.spawn()?;
         std::thread::sleep(within(whole, step));
-        interfere(&mut large, child.id() as libc::pid_t);
+        left = interfere(actor, child.id() as libc::pid_t);
         let ran = Ran::from(child.wait_with_output()?);
         if is_wanted(&ran) {
             return Ok((pid, ran));
@@ -139,7 +147,13 @@ fn interfere(
 
 pub fn process_ends() -> Outcome {
     let is_ended = |ran: &Ran| ran.err.contains("ended during the search");
-    let (pid, ran) = interfere(|large, _| drop(large.take()), is_ended)?;
+    let (pid, ran) = interfere(
+        |large, _| {
+            drop(large);
+            None
+        },
+        is_ended,
+    )?;
     same(ran.status, Some(2))?;
     same(
         ran.err,
@@ -150,9 +164,10 @@ pub fn process_ends() -> Outcome {
 }
 
 pub fn interrupted() -> Outcome {
-    let interrupt = |_: &mut Option<Actor>, lsepoll| {
+    let interrupt = |large, lsepoll| {
         // SAFETY: No memory is involved.
         unsafe { libc::kill(lsepoll, libc::SIGINT) };
+        Some(large)
     };
     let is_partial = |ran: &Ran| {
         let found = crate::schema::check(&ran.out);
@@ -162,7 +177,10 @@ pub fn interrupted() -> Outcome {
     same(ran.status, Some(130))?;
     let (found, summary) = crate::schema::check(&ran.out)?;
     same(summary["complete"].as_bool(), Some(false))?;
-    same(found[0]["entries"].as_array().map(Vec::len), Some(5_000))
+    same(
+        found[0]["entries"].as_array().map(Vec::len),
+        Some(ENTRIES as usize),
+    )
 }
 
 pub fn timeout() -> Outcome {
@@ -189,9 +207,12 @@ pub fn timeout() -> Outcome {
         let ran = run_as(command)?;
         let (found, summary) = crate::schema::check(&ran.out)?;
         let unsettled = summary["unsettled"].as_u64().ok_or("unsettled")?;
-        if (1..5_000).contains(&unsettled) {
+        if (1..ENTRIES as u64).contains(&unsettled) {
             same(ran.status, Some(3))?;
-            same(found[0]["entries"].as_array().map(Vec::len), Some(5_000))?;
+            same(
+                found[0]["entries"].as_array().map(Vec::len),
+                Some(ENTRIES as usize),
+            )?;
             is_partial = true;
             break;
         }
