@@ -142,6 +142,7 @@ for part; do
 	churn=*) program kcmp_epoll_churn_test --seconds "$length" --seed "$seed" ;;
 	close=*) program kcmp_epoll_close_test --rounds "$length" --seed "$seed" ;;
 	faults) program kcmp_epoll_faults_test ;;
+	lsepoll=*) run lsepoll one "lsepoll looks at $length entries" "$here/lsepoll_test" --bench-entries "$length" ;;
 	lsepoll) LSEPOLL_TEST_SEED=$((seed | 1)) program lsepoll_test ;;
 	demo) run lsepoll one "lsepoll --demo finds each file" "$here/lsepoll" --demo ;;
 	example)

@@ -17,7 +17,7 @@ from collections import Counter
 
 RESULT = re.compile(r"(ok|not ok) \d+ ?-? ?(.*)")
 BLOCK = re.compile(r"# (block \d+ [0-9a-f]+)$")
-NOTE = re.compile(r"# (.*\b\d+ (?:calls|operations|rounds|steps|entries|s)\b.*)")
+NOTE = re.compile(r"# (\|.*|.*\b\d+ (?:calls|operations|rounds|steps|entries|s)\b.*)")
 PLAN = re.compile(r"1\.\.(\d+)( # SKIP.*)?$")
 # kcmp_test prints no result lines, only the totals: passed, failed, xfail, xpass, skip, error.
 TOTALS = re.compile(r"# Totals: pass:(\d+) fail:(\d+) xfail:(\d+) xpass:(\d+) skip:(\d+) error:(\d+)")
