@@ -60,13 +60,14 @@ impl Key {
     }
 }
 
-/// The devices of sockets and pipes, if the kernel has these, and device and inode of anonymous
-/// files.
+/// The devices of sockets and pipes, if the kernel has these, device and inode of anonymous files,
+/// and whether eventfds share these.
 #[derive(Clone, Copy)]
 pub struct Kinds {
     sockets: Option<u32>,
     pipes: Option<u32>,
     anonymous: (u32, u64),
+    is_eventfd_shared: bool,
 }
 
 /// The device in the internal encoding of the kernel, as in fdinfo, and the inode.
@@ -81,10 +82,14 @@ impl Kinds {
         let look = |fd: i32| Ok(inode(&fs::metadata(format!("/proc/self/fd/{fd}"))?));
         let socket = UnixStream::pair().and_then(|(ours, _)| look(ours.as_raw_fd()));
         let pipe = kcmp::pipe().and_then(|pipe| look(pipe[0].as_raw_fd()));
+        let anonymous = look(kcmp::epoll_create()?.as_raw_fd())?;
+        // Most kernels have eventfds.
+        let eventfd = kcmp::eventfd().and_then(|eventfd| look(eventfd.as_raw_fd()));
         Ok(Kinds {
             sockets: socket.ok().map(|(device, _)| device),
             pipes: pipe.ok().map(|(device, _)| device),
-            anonymous: look(kcmp::epoll_create()?.as_raw_fd())?,
+            anonymous,
+            is_eventfd_shared: eventfd.is_ok_and(|inode| inode == anonymous),
         })
     }
 
@@ -103,6 +108,10 @@ impl Kinds {
     pub fn of_place(&self, place: &Place, link: &str) -> Key {
         if let Some(key) = Key::of_link(link) {
             return key;
+        }
+        // A process may have thousands of them.
+        if self.is_eventfd_shared && link == "anon_inode:[eventfd]" {
+            return Key::Inode(self.anonymous.1);
         }
         if link.starts_with("anon_inode:") {
             // Not from fdinfo, which is long for a large epoll file.
@@ -331,6 +340,7 @@ mod tests {
             sockets: Some(8),
             pipes: None,
             anonymous: (15, 17),
+            is_eventfd_shared: true,
         };
         let key = |device, inode| kinds.of_entry(&entry(device, inode));
         assert_eq!(key(8, 7), Key::Socket(7));

@@ -94,14 +94,29 @@ pub fn ask(answer: io::Result<Ordering>) -> Result<Option<Ordering>, Error> {
     }
 }
 
-/// Creates an epoll instance.
-pub fn epoll_create() -> io::Result<OwnedFd> {
-    // SAFETY: No memory is involved.
-    match unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) } {
+/// Owns the file that a system call has opened.
+///
+/// # Safety
+///
+/// Nothing else owns it.
+unsafe fn owned(fd: Fd) -> io::Result<OwnedFd> {
+    match fd {
         -1 => Err(io::Error::last_os_error()),
-        // SAFETY: The kernel has opened it, and nothing else owns it.
+        // SAFETY: The kernel has opened it, and by the safety requirement nothing else owns it.
         fd => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
     }
+}
+
+/// Creates an epoll instance.
+pub fn epoll_create() -> io::Result<OwnedFd> {
+    // SAFETY: No memory is involved, and the file is new.
+    unsafe { owned(libc::epoll_create1(libc::EPOLL_CLOEXEC)) }
+}
+
+/// Creates an eventfd.
+pub fn eventfd() -> io::Result<OwnedFd> {
+    // SAFETY: No memory is involved, and the file is new.
+    unsafe { owned(libc::eventfd(0, libc::EFD_CLOEXEC)) }
 }
 
 /// Creates a pipe.
