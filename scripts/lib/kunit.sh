@@ -6,7 +6,7 @@ kunit_tests=rust/kernel/fs/.kunitconfig
 
 # run_kunit ARCH TAP: build and boot a kernel, and write the results to the file TAP, for tap.py.
 run_kunit() {
-	local arch=$1 tap=$2 console=${2%.tap}.console out=build-$1-kunit
+	local arch=$1 tap=$2 console=${2%.tap}.console out=build-$1-kunit tree=${only_tree:-$last_tree}
 	step "kunit-$arch-build" "building the $arch kernel (KUnit)" make_kunit
 	step "kunit-$arch" "running the KUnit tests ($arch)" run_suites
 }
@@ -26,10 +26,10 @@ kunit() {
 # kunit.py takes options that it is not given from the defaults of Kconfig. Give it a complete
 # .config, made by allnoconfig, without the consoles, which it sets: that builds much less.
 make_kunit() {
-	cd "$last_tree"
+	cd "$tree"
 	mkdir -p "$out"
 	cat "$kunit_tests" "$top/configs/kunit.config" >"$out/all.config"
-	kernel_make "$last_tree" "$arch" "$out" KCONFIG_ALLCONFIG="$last_tree/$out/all.config" allnoconfig
+	kernel_make "$tree" "$arch" "$out" KCONFIG_ALLCONFIG="$tree/$out/all.config" allnoconfig
 	grep -v 'CONFIG_SERIAL_' "$out/.config" >"$out/kunitconfig"
 	kunit build
 }
@@ -46,7 +46,7 @@ run_suite() {
 # Does not fail if tests do: the results contain the failures.
 run_suites() {
 	local module
-	cd "$last_tree"
+	cd "$tree"
 	rm -f "$console"
 	for module in interop_rbtree fs_eventpoll; do
 		run_suite "rust_$module" "rust_$module"
