@@ -10,12 +10,15 @@ use crate::process::{self, Fd, Pid, Place, Table};
 use crate::ready::Ready;
 use crate::report::{self, Epoll, Line};
 use std::collections::BTreeMap;
+use std::fs;
 use std::slice;
 
 /// Causes, in the order in which they are printed.
 #[derive(Clone, Copy, Eq, Ord, PartialEq, PartialOrd)]
 enum Cause {
     Spins,
+    /// In place, but not in the process of the heading.
+    OtherHolder,
     Moved,
     Inherited,
     Passed,
@@ -25,21 +28,22 @@ enum Cause {
     Reused,
 }
 
-/// The likely causes, a line each, with the cure and the fds that it explains. The last line is how
-/// to remove a stale entry by hand.
-pub fn lines(shown: &[&Line], epoll: &Epoll) -> Vec<String> {
-    let mut causes: BTreeMap<Cause, Vec<&Line>> = BTreeMap::new();
+/// The likely causes, a line each, with the cure and the fds that it explains.
+pub fn causes(shown: &[&Line], epoll: &Epoll) -> Vec<String> {
+    // Lines that differ only in the place are one.
+    let mut causes: BTreeMap<(Cause, String), Vec<&Line>> = BTreeMap::new();
     for line in shown {
         for cause in causes_of(line, epoll) {
-            causes.entry(cause).or_default().push(line);
+            let text = explain(cause, line, None, epoll);
+            causes.entry((cause, text)).or_default().push(line);
         }
     }
-    let mut lines: Vec<_> = (causes.iter())
-        .map(|(cause, lines)| format!("{}: {}", fds(lines), explain(*cause, lines[0], epoll)))
-        .collect();
-    let repair = shown.iter().find_map(|line| repair(line, epoll));
-    lines.extend(repair);
-    lines
+    (causes.iter())
+        .map(|((cause, _), lines)| {
+            let text = explain(*cause, lines[0], common_place(lines, epoll), epoll);
+            format!("{}: {text}", fds(lines))
+        })
+        .collect()
 }
 
 fn causes_of(line: &Line, epoll: &Epoll) -> Vec<Cause> {
@@ -47,13 +51,23 @@ fn causes_of(line: &Line, epoll: &Epoll) -> Vec<Cause> {
     let mut causes = Vec::new();
     causes.extend(line.spins().then_some(Cause::Spins));
     match (row.state, row.places.first()) {
-        (State::InPlace | State::Unsettled, _) => return causes,
-        (State::Moved, _) => causes.push(Cause::Moved),
-        (State::Elsewhere, Some(place)) if is_inherited(place, epoll) => {
-            causes.push(Cause::Inherited);
+        (State::InPlace, _) => {
+            let is_other = line.ready.is_ready() && !is_in_home(line, epoll);
+            causes.extend(is_other.then_some(Cause::OtherHolder));
+            return causes;
         }
-        (State::Elsewhere, _) => causes.push(Cause::Passed),
+        (State::Unsettled, _) => return causes,
+        (State::Moved, _) => causes.push(Cause::Moved),
+        (State::Elsewhere, Some(place)) => {
+            causes.push(match relation(place, row.entry.tfd, epoll) {
+                Some(_) => Cause::Inherited,
+                None => Cause::Passed,
+            });
+        }
+        (State::Elsewhere, None) => {}
         (State::Nowhere, _) => causes.push(match line.held.first() {
+            // It may wait for the file that has taken the fd.
+            Some(Held::Syscall(..)) if line.reused.is_some() => Cause::Nowhere,
             Some(Held::Syscall(..)) => Cause::Syscall,
             Some(Held::Mapping(..)) => Cause::Mapping,
             None => Cause::Nowhere,
@@ -63,42 +77,76 @@ fn causes_of(line: &Line, epoll: &Epoll) -> Vec<Cause> {
     causes
 }
 
-fn explain(cause: Cause, line: &Line, epoll: &Epoll) -> String {
+/// Whether the file is open in the process of the heading.
+fn is_in_home(line: &Line, epoll: &Epoll) -> bool {
+    let mut places = line.row.places.iter();
+    places.any(|place| place.table.tid == epoll.home().tid)
+}
+
+/// The first place of these entries if it is the same, or else the process.
+fn common_place(lines: &[&Line], epoll: &Epoll) -> Option<String> {
+    let home = epoll.home();
+    let places: Option<Vec<_>> = lines.iter().map(|line| line.row.places.first()).collect();
+    let places = places?;
+    let first = places[0];
+    if places
+        .iter()
+        .any(|place| place.table.tid != first.table.tid)
+    {
+        None
+    } else if places.iter().all(|place| place.fd == first.fd) {
+        Some(report::places(slice::from_ref(first), home, 1))
+    } else {
+        (first.table.tid != home.tid).then(|| report::process(&first.table))
+    }
+}
+
+/// `place` is where the files of all entries with this cause are open.
+fn explain(cause: Cause, line: &Line, place: Option<String>, epoll: &Epoll) -> String {
     let (row, home) = (&line.row, epoll.home());
-    let place = |place: &Place| report::places(slice::from_ref(place), home, 1);
     let first = row.places.first();
+    let has_place = place.is_some();
+    let place = place.unwrap_or_else(|| "other fds (see WHERE)".to_string());
     match cause {
         Cause::Spins => {
             let (ready, looks) = line.looks.unwrap_or_default();
             let events = match line.ready {
-                Ready::Events(events) => events::names(events).join("|"),
-                Ready::Unknown => String::new(),
+                Ready::Events(events) => events,
+                Ready::Unknown => 0,
             };
-            let state = line.file.socket.as_ref().and_then(|socket| socket.state);
-            let cure = match state {
-                _ if line.is_stale() => "the process cannot remove the entry by this fd",
-                Some("CLOSE_WAIT") => {
-                    "the peer has closed the connection. Read until read(2) returns 0, then close it"
-                }
-                Some("CLOSE") => "the connection is gone. Close it",
-                _ => "handle the event, or stop requesting it by EPOLL_CTL_MOD",
+            let cure = match is_in_home(line, epoll) && !line.is_stale() {
+                true => cure(line, events),
+                false => "the process cannot remove the entry by this fd",
             };
+            let events = events::names(events).join("|");
             format!("ready ({events}) in {ready} of {looks} looks, so epoll_wait(2) returns at once: {cure}")
         }
+        Cause::OtherHolder => format!(
+            "open as {place}, but not under this fd in {}, which gets the events, too, and can \
+             neither handle nor remove them: call EPOLL_CTL_DEL before close(2), and create the \
+             epoll instance after fork(2)",
+            report::process(home)
+        ),
         Cause::Moved => format!(
-            "duplicated to {}, then closed: call EPOLL_CTL_DEL before close(2)",
-            first.map(place).unwrap_or_default()
+            "duplicated to {place}, then closed: call EPOLL_CTL_DEL before close(2)"
         ),
-        Cause::Inherited => format!(
-            "inherited by {}{}, then closed here: set close-on-exec, or call EPOLL_CTL_DEL before \
-             close(2)",
-            first.map(place).unwrap_or_default(),
-            first.map(|place| since(&place.table)).unwrap_or_default()
-        ),
+        Cause::Inherited => {
+            let relation = first.and_then(|place| relation(place, row.entry.tfd, epoll));
+            let (relation, age) = match relation {
+                Some(Relation::Child) => ("inherited by", true),
+                Some(Relation::ChildWithOtherFd) => ("inherited by, or passed to,", true),
+                _ => ("shared by fork(2) with", false),
+            };
+            let since = first.filter(|_| age && has_place);
+            format!(
+                "{relation} {place}{}, then closed here: set close-on-exec, or call EPOLL_CTL_DEL \
+                 before close(2)",
+                since.map(|place| since_start(&place.table)).unwrap_or_default()
+            )
+        }
         Cause::Passed => format!(
-            "also open as {}, as if passed over a unix socket, then closed here: call EPOLL_CTL_DEL \
-             before close(2)",
-            first.map(place).unwrap_or_default()
+            "also open as {place}, as if passed over a unix socket, then closed here: call \
+             EPOLL_CTL_DEL before close(2)"
         ),
         Cause::Syscall => "a system call in progress holds the file: it was closed meanwhile. Wake up \
              the thread before close(2), by shutdown(2) or a write"
@@ -115,51 +163,89 @@ fn explain(cause: Cause, line: &Line, epoll: &Epoll) -> String {
     }
 }
 
-/// How to remove a stale entry: in a process that has the epoll file open, bring the file back to
-/// the recorded fd, then EPOLL_CTL_DEL.
-fn repair(line: &Line, epoll: &Epoll) -> Option<String> {
-    let row = &line.row;
-    let tfd = row.entry.tfd;
-    let place = row.places.first().filter(|_| line.is_stale())?;
+/// What to do about a file that is always ready.
+fn cure(line: &Line, events: u32) -> &'static str {
+    let has = |event: i32| events & event as u32 != 0;
+    let socket = line.file.socket.as_ref();
+    let is_unconnected = socket.is_some_and(|it| it.local.is_none() && it.remote.is_none());
+    match socket.and_then(|socket| socket.state) {
+        Some("CLOSE") if is_unconnected => "it is not connected: add it after connect(2)",
+        Some("CLOSE") => "the connection is gone. Close it",
+        Some("CLOSE_WAIT") if has(libc::EPOLLIN | libc::EPOLLRDHUP) => {
+            "the peer has sent FIN. Read until read(2) returns 0, then close it"
+        }
+        _ if has(libc::EPOLLHUP | libc::EPOLLERR) => {
+            "the other end is closed, or there was an error. EPOLL_CTL_MOD does not mask this: close \
+             it after EPOLL_CTL_DEL"
+        }
+        _ if !has(libc::EPOLLIN | libc::EPOLLPRI | libc::EPOLLRDHUP) => {
+            "request OUT only while there is something to write"
+        }
+        _ => "handle the event, or stop requesting it by EPOLL_CTL_MOD",
+    }
+}
+
+/// How to remove the first stale entry: in a process that has the epoll file open, bring the file
+/// back to the recorded fd, then EPOLL_CTL_DEL. Returns a heading and a command.
+///
+/// Time passes before anybody runs the command. So gdb checks then whether the fd is open, and
+/// calls nothing else if a call that is needed has failed. Other threads must not see this.
+pub fn repair(shown: &[&Line], epoll: &Epoll) -> Option<(String, String)> {
+    let (line, place) = (shown.iter())
+        .filter(|line| line.is_stale())
+        .find_map(|line| Some((line, line.row.places.first()?)))?;
+    let tfd = line.row.entry.tfd;
     let holder = |holder: &&Place| holder.table.tid == place.table.tid;
     let in_holder = epoll.holders.iter().find(holder);
     let holder = in_holder.unwrap_or(&epoll.holders[0]);
-    let mut calls = Vec::new();
-    let mut call = |text: String| calls.push(format!("-ex '{text}'"));
-    // The fds of the file here, and of the file that has taken its place.
+    let pid = holder.table.pid;
+    let mut calls = String::new();
+    let mut call = |text: String| calls.push_str(&format!(" -ex '{text}'"));
+    call("set scheduler-locking on".to_string());
     let file = match in_holder {
         Some(_) => place.fd.to_string(),
+        // There, the other process has another PID, or none.
+        None if !has_same_pids(pid, place.table.pid) => return None,
         None => {
             let (open, get) = (libc::SYS_pidfd_open, libc::SYS_pidfd_getfd);
-            call(format!(
-                "set $p = (int)syscall({open}, {}, 0)",
-                place.table.pid
-            ));
+            let of = place.table.pid;
+            call(format!("set $p = (int)syscall({open}, {of}, 0)"));
             call(format!("set $f = (int)syscall({get}, $p, {}, 0)", place.fd));
             "$f".to_string()
         }
     };
-    let is_open = holder.sibling(tfd).link().is_some();
-    if is_open {
-        call(format!("set $s = (int)dup({tfd})"));
+    // What is open there now. dup() also fails if there are too many files.
+    call(format!("set $o = (int)fcntl({tfd}, {})", libc::F_GETFD));
+    call(format!("set $s = (int)dup({tfd})"));
+    call(format!(
+        "set $r = $s >= 0 || $o < 0 ? (int)dup2({file}, {tfd}) : -1"
+    ));
+    call(format!(
+        "call $r == {tfd} ? (int)epoll_ctl({}, {}, {tfd}, 0) : -1",
+        holder.fd,
+        libc::EPOLL_CTL_DEL
+    ));
+    call(format!(
+        "call $r != {tfd} ? -1 : $s >= 0 ? (int)dup2($s, {tfd}) : (int)close({tfd})"
+    ));
+    let copies = match in_holder {
+        Some(_) => &["$s"][..],
+        None => &["$s", "$f", "$p"],
+    };
+    for fd in copies {
+        call(format!("call {fd} >= 0 ? (int)close({fd}) : -1"));
     }
-    call(format!("call (int)dup2({file}, {tfd})"));
-    call(format!("call (int)epoll_ctl({}, 2, {tfd}, 0)", holder.fd));
-    if is_open {
-        call(format!("call (int)dup2($s, {tfd})"));
-        call("call (int)close($s)".to_string());
-    } else {
-        call(format!("call (int)close({tfd})"));
-    }
-    if in_holder.is_none() {
-        call("call (int)close($f)".to_string());
-        call("call (int)close($p)".to_string());
-    }
-    let pid = holder.table.pid;
-    Some(format!(
-        "To remove the entry of fd {tfd} by hand: gdb -p {pid} -batch {}",
-        calls.join(" ")
+    Some((
+        format!("To remove the entry of fd {tfd} by hand:"),
+        format!("gdb -p {pid} -batch{calls}"),
     ))
+}
+
+/// Whether two processes are in one PID namespace, which is that of lsepoll.
+fn has_same_pids(a: Pid, b: Pid) -> bool {
+    let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+    let own = namespace("self");
+    own.is_some() && [a, b].iter().all(|pid| namespace(&pid.to_string()) == own)
 }
 
 /// "fd 60", or "fds 60, 61, 62, 63 and 5 more".
@@ -172,24 +258,55 @@ fn fds(lines: &[&Line]) -> String {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
-    format!("{noun} {}{more}", names.join(", "))
+    let entries = match lines.len() {
+        entries if entries > fds.len() => format!(" ({entries} entries)"),
+        _ => String::new(),
+    };
+    format!("{noun} {}{more}{entries}", names.join(", "))
+}
+
+/// How the process of a place is related to one that has the epoll file open.
+enum Relation {
+    Child,
+    ChildWithOtherFd,
+    /// A parent, or another child of it.
+    Family,
 }
 
 /// Whether a file is probably open at a place because a process was forked.
-fn is_inherited(place: &Place, epoll: &Epoll) -> bool {
-    let is_child = |holder: &Place| is_descendant(place.table.pid, holder.table.pid);
-    epoll.holders.iter().any(is_child)
+fn relation(place: &Place, tfd: Fd, epoll: &Epoll) -> Option<Relation> {
+    let pid = place.table.pid;
+    let holders = || epoll.holders.iter().map(|holder| holder.table.pid);
+    let is_same_fd = place.fd == tfd;
+    if holders().any(|holder| is_descendant(pid, holder)) {
+        Some(match is_same_fd {
+            true => Relation::Child,
+            false => Relation::ChildWithOtherFd,
+        })
+    } else {
+        let is_family = |holder| is_descendant(holder, pid) || is_sibling(holder, pid);
+        (is_same_fd && holders().any(is_family)).then_some(Relation::Family)
+    }
+}
+
+fn parent(pid: Pid) -> Pid {
+    process::stat(pid).map_or(0, |stat| stat.parent)
+}
+
+/// Whether they have a parent other than init.
+fn is_sibling(a: Pid, b: Pid) -> bool {
+    parent(a) > 1 && parent(a) == parent(b)
 }
 
 fn is_descendant(mut pid: Pid, of: Pid) -> bool {
     while pid > 1 && pid != of {
-        pid = process::stat(pid).map_or(0, |stat| stat.parent);
+        pid = parent(pid);
     }
     pid == of
 }
 
 /// When a process was started.
-fn since(table: &Table) -> String {
+fn since_start(table: &Table) -> String {
     match process::age(table) {
         None => String::new(),
         Some(age) if age < 120 => format!(", started {age} s ago"),

@@ -39,11 +39,11 @@ pub struct Args {
     /// Print only entries whose target file is ready now; exit with 1 if there are any
     ///
     /// Looks 10 times in 200 ms. READY says in how many of these looks the file was ready: if in
-    /// all, the entry keeps an event loop spinning.
+    /// all, the entry keeps an event loop spinning, unless it is edge-triggered (ET).
     #[arg(short, long)]
     pub ready: bool,
 
-    /// Print only entries in these states
+    /// Print only entries in these states, separated by commas
     #[arg(long, value_name = "STATES", value_delimiter = ',')]
     pub state: Vec<State>,
 
@@ -64,13 +64,14 @@ pub struct Args {
     #[arg(long, conflicts_with = "json")]
     pub summary: bool,
 
-    /// Print these columns
+    /// Print these columns, separated by commas
     #[arg(
         short,
         long,
         value_name = "COLUMNS",
         value_delimiter = ',',
-        ignore_case = true
+        ignore_case = true,
+        conflicts_with_all = ["json", "summary"]
     )]
     pub output: Vec<Column>,
 
@@ -159,6 +160,10 @@ pub const SECTIONS: &[Section] = &[
             ),
             ("STATE", "See States."),
             (
+                "INODE",
+                "The inode of the target file, as in fdinfo. Shown only with --output.",
+            ),
+            (
                 "FILE",
                 "The target file: its path, the protocol, addresses, state and peer of a socket, or \
                  its name in /proc/PID/fd, and what fdinfo tells.",
@@ -207,7 +212,8 @@ pub const SECTIONS: &[Section] = &[
         text: "Below the table, a line for each cause says which fds it explains, and what to do \
                about it. The last line is a command that removes the first stale entry from the \
                live process: gdb brings the file back to its fd, calls EPOLL_CTL_DEL, and restores \
-               the fd. Another way to remove an entry does not exist, but to close all fds of the \
+               the fd. It needs the symbols of dup2() and epoll_ctl(), which a stripped static \
+               program lacks. Another way to remove an entry does not exist, but to close all fds of the \
                file, or of the epoll instance.",
         terms: &[],
     },
@@ -226,7 +232,8 @@ pub const SECTIONS: &[Section] = &[
             (
                 "entries",
                 "The interest list, an array of objects, sorted by tfd and toff. With --stale, \
-                 only entries that are stale or unsettled. Members of an entry:",
+                 --ready, --state or --file, only the entries that these select; instances \
+                 without any are left out. Members of an entry:",
             ),
             ("entries[].tfd, .toff", "FD and TOFF, as numbers."),
             (
@@ -292,7 +299,7 @@ pub const SECTIONS: &[Section] = &[
     },
     Section {
         title: "Exit status",
-        text: "",
+        text: "If several apply, the first of 130, 2, 1 and 3.",
         terms: &[
             ("0", "Success. With --stale: no entry is stale."),
             (
@@ -302,14 +309,15 @@ pub const SECTIONS: &[Section] = &[
             ),
             (
                 "2",
-                "An error, such as a PID or a name that no process has, a process that ends during \
-                 the search, or a wrong row with --demo. After an error with one PID, the others \
-                 are still listed.",
+                "An error, such as a PID or a name that no process has, a PID that may not be \
+                 inspected, a process that ends during the search, or a wrong row with --demo. \
+                 After an error with one PID, the others are still listed.",
             ),
             (
                 "3",
-                "Incomplete: a selected process could not be inspected, an entry is unsettled, or \
-                 one is nowhere and may be open in a process that could not be inspected.",
+                "Incomplete: a process that is selected by --name, or because no PID is given, could \
+                 not be inspected; an entry is unsettled; or one is nowhere and may be open in a \
+                 process that could not be inspected.",
             ),
             (
                 "130",

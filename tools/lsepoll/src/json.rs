@@ -206,10 +206,13 @@ impl<'a> From<&'a Line> for JsonEntry<'a> {
 
 /// Prints an epoll file.
 pub fn print(epoll: &Epoll, lines: &[&Line], out: &mut impl Write) -> io::Result<()> {
+    let mut advice = advice::causes(lines, epoll);
+    let repair = advice::repair(lines, epoll);
+    advice.extend(repair.map(|(heading, command)| format!("{heading} {command}")));
     let object = JsonEpoll {
         holders: places(&epoll.holders),
         entries: lines.iter().map(|line| JsonEntry::from(*line)).collect(),
-        advice: advice::lines(lines, epoll),
+        advice,
     };
     serde_json::to_writer(&mut *out, &object)?;
     writeln!(out)

@@ -46,9 +46,10 @@ impl Summary {
             not_inspected,
             missed,
             hidden,
+            errors,
             ..
         } = &self.searched;
-        let is_cut = self.is_late || self.is_interrupted;
+        let is_cut = self.is_late || self.is_interrupted || !errors.is_empty();
         // A file that is nowhere may be open in a process that could not be inspected.
         let is_hidden = self.nowhere > 0 && (*hidden || !not_inspected.is_empty());
         !is_cut && self.unsettled == 0 && *missed == 0 && !is_hidden

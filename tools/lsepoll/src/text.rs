@@ -95,14 +95,18 @@ pub fn print(
         return Ok(());
     }
     writeln!(out, "\n{}", table(epoll, lines, format).trim_fmt())?;
-    let advice = advice::lines(lines, epoll);
-    if !advice.is_empty() {
+    let causes = advice::causes(lines, epoll);
+    if !causes.is_empty() {
         let mut layout = layout(format);
-        for line in advice {
-            layout.add_row([line]);
+        for cause in causes {
+            layout.add_row([cause]);
         }
         no_padding(&mut layout);
         writeln!(out, "\n{}", layout.trim_fmt())?;
+    }
+    // Not wrapped, to be copied.
+    if let Some((heading, command)) = advice::repair(lines, epoll) {
+        writeln!(out, "{heading}\n  {command}")?;
     }
     Ok(())
 }

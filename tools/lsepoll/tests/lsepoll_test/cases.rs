@@ -75,7 +75,7 @@ pub fn spin_after_fin() -> Outcome {
     let Ok(way) = ended(false) else {
         return skip("no TCP");
     };
-    let cure = "the peer has closed the connection. Read until read(2) returns 0, then close it";
+    let cure = "the peer has sent FIN. Read until read(2) returns 0, then close it";
     spins(&way, "IN", " CLOSE_WAIT", cure)
 }
 
@@ -125,6 +125,67 @@ pub fn duplicated() -> Outcome {
     same(
         line(&out, "fd 60")?,
         "fd 60: duplicated to fd 70, then closed: call EPOLL_CTL_DEL before close(2)",
+    )
+}
+
+const OUT: u32 = libc::EPOLLOUT as u32;
+
+/// A child that has the epoll file, too, keeps the file that its parent has closed.
+pub fn closed_in_parent() -> Outcome {
+    let way = Actor::start("way", || {
+        create()?;
+        scene::place(scene::eventfd()?, A)?;
+        scene::epoll_ctl(EPOLL, libc::EPOLL_CTL_ADD, A, OUT, 0)?;
+        let child = Actor::start("child", || Ok(0))?;
+        scene::close(A)?;
+        Ok(child.leave())
+    })?;
+    let (pid, child) = (way.pid, way.told);
+    let out = run(&["--ready", &pid.to_string()])?.out;
+    let spins = "fd 60: ready (OUT) in 10 of 10 looks, so epoll_wait(2) returns at once: the process \
+                 cannot remove the entry by this fd";
+    let where_open = format!(
+        "fd 60: open as pid {child} (child) fd 60, but not under this fd in pid {pid} (way), which \
+         gets the events, too, and can neither handle nor remove them: call EPOLL_CTL_DEL before \
+         close(2), and create the epoll instance after fork(2)"
+    );
+    same(advice(&out), vec![spins, &where_open])
+}
+
+/// A cause is told once for all entries that have it, with what they have in common.
+pub fn causes_of_many() -> Outcome {
+    let way = Actor::start("way", || {
+        create()?;
+        for (fd, to) in [(A, C), (B, D), (62, 80), (62, 81), (62, 82)] {
+            add_eventfd(fd)?;
+            move_file(fd, to)?;
+        }
+        let [reader, writer] = scene::pipe()?;
+        scene::place(reader, 63)?;
+        scene::add(EPOLL, 63, 0)?;
+        scene::close(writer)?;
+        scene::place(scene::eventfd()?, 64)?;
+        scene::epoll_ctl(EPOLL, libc::EPOLL_CTL_ADD, 64, OUT, 0)?;
+        Ok(0)
+    })?;
+    let pid = way.pid.to_string();
+    let spins = "in 10 of 10 looks, so epoll_wait(2) returns at once:";
+    same(
+        advice(&run(&["--ready", &pid])?.out),
+        vec![
+            &*format!(
+                "fd 63: ready (HUP) {spins} the other end is closed, or there was an error. \
+                 EPOLL_CTL_MOD does not mask this: close it after EPOLL_CTL_DEL"
+            ),
+            &format!(
+                "fd 64: ready (OUT) {spins} request OUT only while there is something to write"
+            ),
+        ],
+    )?;
+    same(
+        line(&run(&[&pid])?.out, "fds ")?,
+        "fds 60, 61, 62 (5 entries): duplicated to other fds (see WHERE), then closed: call \
+         EPOLL_CTL_DEL before close(2)",
     )
 }
 
@@ -190,7 +251,7 @@ pub fn ready() -> Outcome {
         // SAFETY: `word` is valid for reading.
         unsafe { libc::write(full, (&raw const word).cast(), 8) };
         scene::place(full, D)?;
-        let (input, output) = (libc::EPOLLIN as u32, libc::EPOLLOUT as u32);
+        let (input, output) = (libc::EPOLLIN as u32, OUT);
         let rdhup = libc::EPOLLRDHUP as u32;
         for (fd, events) in [
             (A, input),
@@ -304,8 +365,8 @@ pub fn completions() -> Outcome {
 
 /// Removes entries by hand, with the commands that lsepoll prints.
 pub fn repair() -> Outcome {
-    const EPOLLS: [Fd; 3] = [EPOLL, EPOLL + 1, EPOLL + 2];
-    const FDS: [Fd; 3] = [A, B, 62];
+    const EPOLLS: [Fd; 4] = [EPOLL, EPOLL + 1, EPOLL + 2, EPOLL + 3];
+    const FDS: [Fd; 4] = [A, B, 62, 63];
 
     let way = Actor::start("way", || {
         for (efd, fd) in EPOLLS.into_iter().zip(FDS) {
@@ -316,6 +377,10 @@ pub fn repair() -> Outcome {
         move_file(A, C)?;
         move_file(B, D)?;
         scene::place(scene::eventfd()?, B)?;
+        move_file(63, 72)?;
+        scene::dup2(72, 73)?;
+        scene::place(scene::eventfd()?, 63)?;
+        scene::add(EPOLLS[3], 63, 0)?;
         let close = || EPOLLS.into_iter().try_for_each(scene::close);
         let child = Actor::start("child", || close().map(|()| 0))?;
         scene::close(62)?;
@@ -332,7 +397,9 @@ pub fn repair() -> Outcome {
         stdout.read_exact(&mut byte)?;
         // Only cat keeps them.
         close()?;
-        [B, C, D].into_iter().try_for_each(scene::close)?;
+        [B, C, D, 63, 72, 73]
+            .into_iter()
+            .try_for_each(scene::close)?;
         child.leave();
         let pid = cat.id() as Pid;
         // Its input ends with this process, and so does cat.
@@ -344,17 +411,20 @@ pub fn repair() -> Outcome {
         return skip("cat is linked statically");
     }
     let pid = cat.to_string();
-    let before = fs::read_to_string(format!("/proc/{cat}/fdinfo/{B}"))?;
+    let info = |fd| fs::read_to_string(format!("/proc/{cat}/fdinfo/{fd}"));
+    let before = [info(B)?, info(63)?];
     let ran = run(&["--stale", &pid])?;
     same(ran.status, Some(1))?;
     // One for each epoll instance. One gdb runs all: each start of it takes long, and so do symbols.
-    let start = format!("gdb -p {pid} -batch ");
+    let start = format!("  gdb -p {pid} -batch ");
     let commands: Vec<_> = (advice(&ran.out).into_iter())
-        .filter_map(|line| line.split_once(" by hand: ")?.1.strip_prefix(&start))
+        .filter_map(|line| line.strip_prefix(&start))
         .collect();
     same(commands.len(), FDS.len()).map_err(|e| format!("{e}\n{}", ran.out))?;
     let no_debug = "-iex 'set debug-file-directory' ";
-    let command = start + no_debug + &commands.join(" ");
+    // Meanwhile fd A was reused, and a file has gone that a command needs.
+    let changes = format!("-ex 'call (int)dup2({B}, {A})' -ex 'call (int)close(72)' ");
+    let command = start.trim().to_string() + " " + no_debug + &changes + &commands.join(" ");
     let gdb = Command::new("sh")
         .args(["-c", &command])
         .stdin(Stdio::null())
@@ -366,15 +436,15 @@ pub fn repair() -> Outcome {
     let left: Vec<_> = (found.iter())
         .filter_map(|epoll| Some(epoll["entries"].as_array()?.len()))
         .collect();
-    same((left, summary["stale"].as_u64()), (vec![0; 3], Some(0)))
-        .map_err(|e| format!("{e}\n{command}\n{}", String::from_utf8_lossy(&gdb.stderr)))?;
-    // The fds are as they were before.
-    let after = fs::read_to_string(format!("/proc/{cat}/fdinfo/{B}"))?;
-    same(after, before)?;
-    for fd in [A, 62] {
-        same(fs::read_link(format!("/proc/{cat}/fd/{fd}")).is_ok(), false)?;
-    }
-    Ok(())
+    same(
+        (left, summary["stale"].as_u64()),
+        (vec![0, 0, 0, 2], Some(1)),
+    )
+    .map_err(|e| format!("{e}\n{command}\n{}", String::from_utf8_lossy(&gdb.stderr)))?;
+    // The fds are as they were before, but for fd A.
+    same([info(B)?, info(63)?], before)?;
+    same(info(A)?, info(B)?)?;
+    same(info(62).is_ok(), false)
 }
 
 /// A real event loop, found by its name.

@@ -83,7 +83,7 @@ pub fn advice(out: &str) -> Vec<&str> {
 }
 
 fn is_advice(line: &str) -> bool {
-    ["fd ", "fds ", "To "]
+    ["fd ", "fds ", "To ", "  gdb "]
         .iter()
         .any(|start| line.starts_with(start))
 }

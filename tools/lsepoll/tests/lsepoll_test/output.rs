@@ -229,7 +229,16 @@ pub fn terminal() -> Outcome {
         false,
     )?;
 
-    let widest = |text: &str| text.lines().map(|line| line.chars().count()).max();
+    // The command to copy is one line.
+    let command = |text: &str| {
+        let mut lines = text.lines().filter(|line| line.starts_with("  gdb -p "));
+        lines.next().map(str::to_string)
+    };
+    let is_wrapped = |line: &&str| !line.starts_with("  gdb -p ");
+    let widest = |text: &str| {
+        let lines = text.lines().filter(is_wrapped);
+        lines.map(|line| line.chars().count()).max()
+    };
     let narrow = without_colors(&run_in_terminal(80, &[&pid])?);
     same((70..=80).contains(&widest(&narrow).unwrap_or(0)), true)?;
     // The same words.
@@ -239,6 +248,8 @@ pub fn terminal() -> Outcome {
         words
     };
     same(words(&narrow), words(&plain))?;
+    same(command(&plain).is_some(), true)?;
+    same(command(&narrow), command(&plain))?;
 
     // Without EVENTS and DATA, and still readable.
     let narrowest = without_colors(&run_in_terminal(60, &[&pid])?);
