@@ -7,6 +7,7 @@ use crate::process::{Fd, Pid};
 use crate::text::Column;
 use clap::{ColorChoice, CommandFactory, Parser};
 use clap_complete::Shell;
+use std::ffi::OsString;
 
 /// List the files that epoll instances watch, and where they are open
 ///
@@ -26,7 +27,7 @@ pub struct Args {
     ///
     /// The name of the main thread, as in /proc/PID/comm, of the executable, or in argv[0].
     #[arg(short, long, value_name = "NAME")]
-    pub name: Option<String>,
+    pub name: Option<OsString>,
 
     /// List the epoll instances that are open under this fd only
     #[arg(short, long, value_name = "EFD", value_parser = clap::value_parser!(Fd).range(0..))]

@@ -2,6 +2,7 @@
 
 //! Errors, each with a remedy where there is one.
 
+use crate::bytes::Bytes;
 use std::fmt;
 use std::io;
 
@@ -21,7 +22,7 @@ pub enum Error {
     Ended(Pid),
     HiddenProcess(Pid),
     NotPermitted(Pid),
-    NoName(String),
+    NoName(Bytes),
     NotOpen(Pid, Fd),
     NotEpoll(Pid, Fd, String),
     Fdinfo(String),
@@ -60,7 +61,7 @@ impl fmt::Display for Error {
                  root has there, or the same user, if the process has not changed its uid, gid or \
                  capabilities"
             ),
-            Error::NoName(name) => write!(f, "no process has the name {name:?}"),
+            Error::NoName(name) => write!(f, "no process has the name \"{name}\""),
             Error::NotOpen(pid, fd) => write!(f, "pid {pid}: fd {fd} is not open"),
             Error::NotEpoll(pid, fd, name) => {
                 write!(f, "pid {pid}: fd {fd} is not an epoll file, but {name}")

@@ -134,7 +134,7 @@ impl Listing {
 }
 
 /// A process that cannot be inspected.
-fn table_of(pid: Pid) -> Option<Rc<Table>> {
+pub fn table_of(pid: Pid) -> Option<Rc<Table>> {
     let stat = process::stat(pid).ok()?;
     // A process that is about to end cannot be inspected, and has no files any more.
     let is_there = !matches!(stat.state, 'Z' | 'X');

@@ -46,6 +46,7 @@ mod demo;
 mod man;
 
 use args::Args;
+use bytes::Bytes;
 use clap::{ColorChoice, FromArgMatches};
 use control::Control;
 use error::Error;
@@ -134,7 +135,7 @@ fn is_wanted(args: &Args, line: &Line) -> bool {
 fn list(args: &Args, format: &Format) -> Result<ExitCode, Error> {
     let selection = Selection {
         pids: args.pids.clone(),
-        name: args.name.clone(),
+        name: args.name.clone().map(Bytes::from),
         efd: args.fd,
     };
     let is_filtered = args.stale || args.ready || !args.state.is_empty() || args.file.is_some();

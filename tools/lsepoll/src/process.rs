@@ -184,11 +184,11 @@ pub fn age(table: &Table) -> Option<u64> {
 }
 
 /// Whether a process is called `name`: its main thread, its executable, or argv[0].
-pub fn has_name(table: &Table, name: &str) -> bool {
-    if *table.comm == *name.as_bytes() {
+pub fn has_name(table: &Table, name: &[u8]) -> bool {
+    if *table.comm == *name {
         return true;
     }
-    let is_last = |path: &[u8]| path.rsplit(|byte| *byte == b'/').next() == Some(name.as_bytes());
+    let is_last = |path: &[u8]| path.rsplit(|byte| *byte == b'/').next() == Some(name);
     let command = fs::read(format!("/proc/{}/cmdline", table.pid)).unwrap_or_default();
     let is_argv0 = command.split(|byte| *byte == 0).next().is_some_and(is_last);
     is_argv0

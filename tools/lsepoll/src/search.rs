@@ -24,7 +24,7 @@ use std::rc::Rc;
 #[derive(Clone, Default)]
 pub struct Selection {
     pub pids: Vec<Pid>,
-    pub name: Option<String>,
+    pub name: Option<Bytes>,
     pub efd: Option<Fd>,
 }
 
@@ -85,7 +85,11 @@ pub fn search(
             _ if !seen.insert(pid) => {}
             Ok(pid) if pids.contains(&pid) => {}
             Ok(pid) => pids.push(pid),
-            Err(e) => searched.errors.push(e),
+            Err(e) => {
+                let table = matches!(e, Error::NotPermitted(_)).then(|| listing::table_of(pid));
+                searched.not_inspected.extend(table.flatten());
+                searched.errors.push(e);
+            }
         }
     }
     selection.pids = pids;

@@ -7,7 +7,9 @@ use crate::scene::{self, Actor};
 use crate::tap::{Outcome, contains, same};
 use crate::ways::{EPOLL, add_eventfd, create, one_entry};
 use std::error::Error;
+use std::ffi::OsStr;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -86,6 +88,20 @@ pub fn names() -> Outcome {
     }
     let typo = run(&["--name", "an argument"])?;
     typo.fails_with("lsepoll: no process has the name \"an argument\"\n")?;
+    // A name that is not UTF-8.
+    const ODD: &[u8] = b"\xff\xfe";
+    let odd = Actor::start("odd", || {
+        create()?;
+        std::fs::write("/proc/self/comm", ODD)?;
+        Ok(0)
+    })?;
+    let mut by_name = command(&program(), &["--name"]);
+    let found = by_name.arg(OsStr::from_bytes(ODD)).output()?;
+    let out = String::from_utf8(found.stdout)?;
+    contains(
+        &out,
+        &format!("pid {} (\\xff\\xfe), fd 50: 0 entries\n", odd.pid),
+    )?;
     // A name in place of a PID.
     run(&["redis-server"])?.fails_with("--name redis-server")
 }

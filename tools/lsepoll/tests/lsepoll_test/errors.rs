@@ -400,6 +400,12 @@ pub fn not_permitted() -> Outcome {
     let pid = root.pid.to_string();
     let message = format!("pid {pid}: not permitted: this requires CAP_SYS_PTRACE");
     lsepoll.run_as_nobody(&[&pid])?.fails_with(&message)?;
+    let (_, summary) = crate::schema::check(&lsepoll.run_as_nobody(&["--json", &pid])?.out)?;
+    same(summary["complete"].as_bool(), Some(false))?;
+    same(
+        summary["not_inspected"].clone(),
+        serde_json::json!([root.pid]),
+    )?;
     let all = lsepoll.run_as_nobody(&[])?;
     same(all.out.contains(&format!("pid {pid} ")), false)
 }
