@@ -9,7 +9,6 @@
 #define _GNU_SOURCE
 
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <linux/kcmp.h>
 #include <sched.h>
@@ -88,7 +87,7 @@ static int epoll_add_at(int efd, int fd, int tfd, __u64 data)
 }
 
 /* Fork a child that sleeps until it is killed, or this process has ended. */
-static pid_t fork_child(void (*prepare)(int fd), int fd)
+static pid_t fork_child(void)
 {
 	int pair[2];
 	char byte;
@@ -99,8 +98,6 @@ static pid_t fork_child(void (*prepare)(int fd), int fd)
 	pid = fork();
 	if (pid == 0) {
 		close(pair[0]);
-		if (prepare)
-			prepare(fd);
 		if (write(pair[1], "", 1) == 1 && read(pair[1], &byte, 1) == 0)
 			_exit(0);
 		_exit(1);
@@ -387,7 +384,7 @@ TEST_F(epoll, fd_closed_and_reused)
 /* The file, and the epoll file, are open in a child only. */
 TEST_F(epoll, open_in_another_process)
 {
-	pid_t pid = fork_child(NULL, 0);
+	pid_t pid = fork_child();
 
 	ASSERT_LT(0, pid);
 	ASSERT_EQ(0, close(self->tfd));
@@ -460,9 +457,10 @@ TEST_F(epoll, eperm)
 
 	if (geteuid())
 		SKIP(return, "has to be started by root");
-	child = fork_child(NULL, 0);
+	child = fork_child();
 	ASSERT_LT(0, child);
-	ASSERT_EQ(0, setresuid(NOBODY, NOBODY, NOBODY));
+	if (setresuid(NOBODY, NOBODY, NOBODY))
+		SKIP(return, "may not change the user");
 	/* setresuid() has cleared this, and with it the permission to look. */
 	ASSERT_EQ(0, prctl(PR_SET_DUMPABLE, 1));
 
@@ -548,7 +546,7 @@ static int nap(void)
 	return usleep(1 + random() % 500);
 }
 
-TEST_F_TIMEOUT(race, no_false_positive, 60)
+TEST_F_TIMEOUT(race, no_false_positive, 30)
 {
 	const struct kcmp_epoll_slot slot = { .efd = EPOLL, .tfd = Y };
 	bool epoll = variant->type == KCMP_EPOLL_TFD;

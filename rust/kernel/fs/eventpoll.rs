@@ -183,14 +183,15 @@ impl InterestListGuard<'_> {
     #[inline]
     fn cursor(&self) -> Option<(&EpItem, u32)> {
         let ep = self.ep.0.get();
-        // SAFETY: `ep` is valid, and both fields are protected by `ep->mtx`, which is held.
-        let (cursor, toff) = unsafe { ((*ep).cursor, (*ep).cursor_toff) };
+        // SAFETY: `ep` is valid, and both fields are protected by `ep->mtx`, which is held. `rcu`,
+        // in the same union, is only used by `ep_free()`, after the last reference is gone.
+        let last = unsafe { (*ep).__bindgen_anon_1.__bindgen_anon_1 };
         // INVARIANT: The cursor, if any, is linked in this tree, whose mutex is held.
         //
-        // SAFETY: `cursor` is null or a linked entry, per type invariants. A linked entry is not
+        // SAFETY: The cursor is null or a linked entry, per type invariants. A linked entry is not
         // freed while `ep->mtx` is held, thus for as long as `self` is borrowed.
-        let entry = unsafe { cursor.cast::<EpItem>().as_ref() }?;
-        Some((entry, toff))
+        let entry = unsafe { last.cursor.cast::<EpItem>().as_ref() }?;
+        Some((entry, last.cursor_toff))
     }
 
     /// Returns the identity of the target file of the entry that was added as `tfd` and has `toff`
@@ -220,10 +221,11 @@ impl InterestListGuard<'_> {
         let ep = self.ep.0.get();
         // INVARIANT: `entry` is linked in the tree.
         //
-        // SAFETY: `ep` is valid, and both fields are protected by `ep->mtx`, which is held.
+        // SAFETY: As for `cursor()`.
         unsafe {
-            (*ep).cursor = entry.0.get();
-            (*ep).cursor_toff = toff;
+            let last = &raw mut (*ep).__bindgen_anon_1.__bindgen_anon_1;
+            (*last).cursor = entry.0.get();
+            (*last).cursor_toff = toff;
         }
         Some(entry.target())
     }
@@ -306,7 +308,7 @@ mod tests {
 
         fn reset_cursor(&self) {
             // SAFETY: `ep` is valid, and no other thread uses it.
-            unsafe { (*self.ep.get()).cursor = ptr::null_mut() };
+            unsafe { (*self.ep.get()).__bindgen_anon_1.__bindgen_anon_1.cursor = ptr::null_mut() };
         }
 
         /// Links an entry that is not linked, as `ep_rbtree_insert()` does.
