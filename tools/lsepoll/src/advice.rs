@@ -241,11 +241,11 @@ pub fn repair(shown: &[&Line], epoll: &Epoll) -> Option<(String, String)> {
     ))
 }
 
-/// Whether two processes are in one PID namespace, which is that of lsepoll.
+/// Whether two processes are in the PID namespace of lsepoll, or the kernel has only one.
 fn has_same_pids(a: Pid, b: Pid) -> bool {
     let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
     let own = namespace("self");
-    own.is_some() && [a, b].iter().all(|pid| namespace(&pid.to_string()) == own)
+    [a, b].iter().all(|pid| namespace(&pid.to_string()) == own)
 }
 
 /// "fd 60", or "fds 60, 61, 62, 63 and 5 more".
