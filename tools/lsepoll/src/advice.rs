@@ -20,7 +20,7 @@ enum Cause {
     /// In place, but not in the process of the heading.
     OtherHolder,
     Moved,
-    Inherited,
+    Inherited(Relation),
     Passed,
     Syscall,
     Mapping,
@@ -59,10 +59,8 @@ fn causes_of(line: &Line, epoll: &Epoll) -> Vec<Cause> {
         (State::Unsettled, _) => return causes,
         (State::Moved, _) => causes.push(Cause::Moved),
         (State::Elsewhere, Some(place)) => {
-            causes.push(match relation(place, row.entry.tfd, epoll) {
-                Some(_) => Cause::Inherited,
-                None => Cause::Passed,
-            });
+            let relation = relation(place, row.entry.tfd, epoll);
+            causes.push(relation.map_or(Cause::Passed, Cause::Inherited));
         }
         (State::Elsewhere, None) => {}
         (State::Nowhere, _) => causes.push(match line.held.first() {
@@ -119,7 +117,10 @@ fn explain(cause: Cause, line: &Line, place: Option<String>, epoll: &Epoll) -> S
                 false => "the process cannot remove the entry by this fd",
             };
             let events = events::names(events).join("|");
-            format!("ready ({events}) in {ready} of {looks} looks, so epoll_wait(2) returns at once: {cure}")
+            format!(
+                "ready ({events}) in {ready} of {looks} looks, so epoll_wait(2) returns at \
+                 once: {cure}"
+            )
         }
         Cause::OtherHolder => format!(
             "open as {place}, but not under this fd in {}, which gets the events, too, and can \
@@ -127,38 +128,42 @@ fn explain(cause: Cause, line: &Line, place: Option<String>, epoll: &Epoll) -> S
              epoll instance after fork(2)",
             report::process(home)
         ),
-        Cause::Moved => format!(
-            "duplicated to {place}, then closed: call EPOLL_CTL_DEL before close(2)"
-        ),
-        Cause::Inherited => {
-            let relation = first.and_then(|place| relation(place, row.entry.tfd, epoll));
+        Cause::Moved => {
+            format!("duplicated to {place}, then closed: call EPOLL_CTL_DEL before close(2)")
+        }
+        Cause::Inherited(relation) => {
             let (relation, age) = match relation {
-                Some(Relation::Child) => ("inherited by", true),
-                Some(Relation::ChildWithOtherFd) => ("inherited by, or passed to,", true),
-                _ => ("shared by fork(2) with", false),
+                Relation::Child => ("inherited by", true),
+                Relation::ChildWithOtherFd => ("inherited by, or passed to,", true),
+                Relation::Family => ("shared by fork(2) with", false),
             };
             let since = first.filter(|_| age && has_place);
             format!(
                 "{relation} {place}{}, then closed here: set close-on-exec, or call EPOLL_CTL_DEL \
                  before close(2)",
-                since.map(|place| since_start(&place.table)).unwrap_or_default()
+                since
+                    .map(|place| since_start(&place.table))
+                    .unwrap_or_default()
             )
         }
         Cause::Passed => format!(
             "also open as {place}, as if passed over a unix socket, then closed here: call \
              EPOLL_CTL_DEL before close(2)"
         ),
-        Cause::Syscall => "a system call in progress holds the file: it was closed meanwhile. Wake up \
-             the thread before close(2), by shutdown(2) or a write"
-            .to_string(),
+        Cause::Syscall => {
+            "a system call in progress holds the file: it was closed meanwhile. Wake \
+             up the thread before close(2), by shutdown(2) or a write"
+                .to_string()
+        }
         Cause::Mapping => "probably a mapping holds the file: call munmap(2) before close(2), or \
              EPOLL_CTL_DEL"
             .to_string(),
-        Cause::Nowhere => "no fd was found: the file is in flight on a unix socket, registered with \
-             io_uring, or held otherwise. It goes when that ends: call EPOLL_CTL_DEL before close(2)"
+        Cause::Nowhere => "no fd was found: the file is in flight on a unix socket, registered \
+             with io_uring, or held otherwise. It goes when that ends: call EPOLL_CTL_DEL before \
+             close(2)"
             .to_string(),
-        Cause::Reused => "closed without EPOLL_CTL_DEL, and reused: EPOLL_CTL_DEL and EPOLL_CTL_MOD \
-             of the fd do not reach this entry, and its events carry the old data"
+        Cause::Reused => "closed without EPOLL_CTL_DEL, and reused: EPOLL_CTL_DEL and \
+             EPOLL_CTL_MOD of the fd do not reach this entry, and its events carry the old data"
             .to_string(),
     }
 }
@@ -175,8 +180,8 @@ fn cure(line: &Line, events: u32) -> &'static str {
             "the peer has sent FIN. Read until read(2) returns 0, then close it"
         }
         _ if has(libc::EPOLLHUP | libc::EPOLLERR) => {
-            "the other end is closed, or there was an error. EPOLL_CTL_MOD does not mask this: close \
-             it after EPOLL_CTL_DEL"
+            "the other end is closed, or there was an error. EPOLL_CTL_MOD does not mask this: \
+             close it after EPOLL_CTL_DEL"
         }
         _ if !has(libc::EPOLLIN | libc::EPOLLPRI | libc::EPOLLRDHUP) => {
             "request OUT only while there is something to write"
@@ -266,6 +271,7 @@ fn fds(lines: &[&Line]) -> String {
 }
 
 /// How the process of a place is related to one that has the epoll file open.
+#[derive(Clone, Copy, Eq, Ord, PartialEq, PartialOrd)]
 enum Relation {
     Child,
     ChildWithOtherFd,

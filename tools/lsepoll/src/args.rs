@@ -214,8 +214,8 @@ pub const SECTIONS: &[Section] = &[
                about it. The last line is a command that removes the first stale entry from the \
                live process: gdb brings the file back to its fd, calls EPOLL_CTL_DEL, and restores \
                the fd. It needs the symbols of dup2() and epoll_ctl(), which a stripped static \
-               program lacks. Another way to remove an entry does not exist, but to close all fds of the \
-               file, or of the epoll instance.",
+               program lacks. Another way to remove an entry does not exist, but to close all fds \
+               of the file, or of the epoll instance.",
         terms: &[],
     },
     Section {
@@ -316,8 +316,8 @@ pub const SECTIONS: &[Section] = &[
             ),
             (
                 "3",
-                "Incomplete: a process that is selected by --name, or because no PID is given, could \
-                 not be inspected; an entry is unsettled; or one is nowhere and may be open in a \
+                "Incomplete: a process that is selected by --name, or because no PID is given, \
+                 could not be inspected; an entry is unsettled; or one is nowhere and may be open in a \
                  process that could not be inspected.",
             ),
             (

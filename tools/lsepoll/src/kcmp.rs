@@ -99,24 +99,24 @@ pub fn ask(answer: io::Result<Ordering>) -> Result<Option<Ordering>, Error> {
 /// # Safety
 ///
 /// Nothing else owns it.
-unsafe fn owned(fd: Fd) -> io::Result<OwnedFd> {
+pub unsafe fn owned(fd: libc::c_long) -> io::Result<OwnedFd> {
     match fd {
         -1 => Err(io::Error::last_os_error()),
         // SAFETY: The kernel has opened it, and by the safety requirement nothing else owns it.
-        fd => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+        fd => Ok(unsafe { OwnedFd::from_raw_fd(fd as Fd) }),
     }
 }
 
 /// Creates an epoll instance.
 pub fn epoll_create() -> io::Result<OwnedFd> {
     // SAFETY: No memory is involved, and the file is new.
-    unsafe { owned(libc::epoll_create1(libc::EPOLL_CLOEXEC)) }
+    unsafe { owned(libc::epoll_create1(libc::EPOLL_CLOEXEC).into()) }
 }
 
 /// Creates an eventfd.
 pub fn eventfd() -> io::Result<OwnedFd> {
     // SAFETY: No memory is involved, and the file is new.
-    unsafe { owned(libc::eventfd(0, libc::EFD_CLOEXEC)) }
+    unsafe { owned(libc::eventfd(0, libc::EFD_CLOEXEC).into()) }
 }
 
 /// Creates a pipe.

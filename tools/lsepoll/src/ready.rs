@@ -5,10 +5,10 @@
 //! Fetches the file, and polls it without waiting. This changes nothing, unlike epoll_wait(2) on
 //! the epoll instance of another process, which would consume its events.
 
+use crate::kcmp::owned;
 use crate::process::{Pid, Place};
 use std::collections::HashMap;
-use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 
 /// Since Linux 6.9.
 const PIDFD_THREAD: libc::c_uint = libc::O_EXCL as libc::c_uint;
@@ -39,14 +39,6 @@ pub struct Poller {
     pidfds: HashMap<Pid, Option<OwnedFd>>,
 }
 
-fn owned(fd: libc::c_long) -> io::Result<OwnedFd> {
-    match fd {
-        -1 => Err(io::Error::last_os_error()),
-        // SAFETY: The kernel has opened it, and nothing else owns it.
-        fd => Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) }),
-    }
-}
-
 impl Poller {
     /// The events of an entry that the file at a place has now.
     pub fn poll(&mut self, place: &Place, events: u32) -> Ready {
@@ -57,15 +49,15 @@ impl Poller {
             } else {
                 PIDFD_THREAD
             };
-            // SAFETY: No memory is involved.
-            owned(unsafe { libc::syscall(libc::SYS_pidfd_open, table.tid, flags) }).ok()
+            // SAFETY: No memory is involved, and the file is new.
+            unsafe { owned(libc::syscall(libc::SYS_pidfd_open, table.tid, flags)) }.ok()
         });
         let Some(pidfd) = pidfd else {
             return Ready::Unknown;
         };
-        // SAFETY: No memory is involved.
-        let file =
-            owned(unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), place.fd, 0) });
+        let pidfd = pidfd.as_raw_fd();
+        // SAFETY: No memory is involved, and the fd is new.
+        let file = unsafe { owned(libc::syscall(libc::SYS_pidfd_getfd, pidfd, place.fd, 0)) };
         let Ok(file) = file else {
             return Ready::Unknown;
         };

@@ -230,13 +230,10 @@ pub fn terminal() -> Outcome {
     )?;
 
     // The command to copy is one line.
-    let command = |text: &str| {
-        let mut lines = text.lines().filter(|line| line.starts_with("  gdb -p "));
-        lines.next().map(str::to_string)
-    };
-    let is_wrapped = |line: &&str| !line.starts_with("  gdb -p ");
+    let is_command = |line: &&str| line.starts_with("  gdb -p ");
+    let command = |text: &str| text.lines().find(is_command).map(str::to_string);
     let widest = |text: &str| {
-        let lines = text.lines().filter(is_wrapped);
+        let lines = text.lines().filter(|line| !is_command(line));
         lines.map(|line| line.chars().count()).max()
     };
     let narrow = without_colors(&run_in_terminal(80, &[&pid])?);
