@@ -139,11 +139,8 @@ static int pass_fd(int sock, int fd, bool receive)
 	return fd;
 }
 
-/*
- * Read the entries of @tfd, or of any fd if it is negative, from fdinfo: the
- * data of each, and its fd if @tfds is not NULL. Return their number.
- */
-static int read_fdinfo(int efd, int tfd, __u64 *data, int *tfds, int max)
+/* Read the data of the entries of @tfd from fdinfo, and return their number. */
+static int read_fdinfo(int efd, int tfd, __u64 *data, int max)
 {
 	char line[256];
 	int count = 0;
@@ -158,12 +155,8 @@ static int read_fdinfo(int efd, int tfd, __u64 *data, int *tfds, int max)
 		int fd;
 
 		if (sscanf(line, "tfd: %d events: %*x data: %llx", &fd,
-			   &value) != 2 || (tfd >= 0 && fd != tfd))
-			continue;
-		data[count] = value;
-		if (tfds)
-			tfds[count] = fd;
-		count++;
+			   &value) == 2 && fd == tfd)
+			data[count++] = value;
 	}
 	fclose(file);
 	return count;
@@ -242,7 +235,7 @@ static void check_shared(struct __test_metadata *_metadata, int efd,
 {
 	__u64 data[SHARED + 1];
 
-	ASSERT_EQ(count, read_fdinfo(efd, TFD, data, NULL, SHARED + 1));
+	ASSERT_EQ(count, read_fdinfo(efd, TFD, data, SHARED + 1));
 	for (int toff = 0; toff < count; toff++)
 		for (int i = 0; i < SHARED; i++)
 			if (fds[i] >= 0)
@@ -284,23 +277,6 @@ TEST_F(epoll, one_file_at_several_fds)
 	}
 }
 
-/* Of any entries, fdinfo lists those with a lower fd first. */
-TEST_F(epoll, fdinfo_in_fd_order)
-{
-	int tfds[66];
-	__u64 data[66];
-
-	for (int i = 0; i < 64; i++) {
-		int fd = eventfd(0, 0);
-
-		ASSERT_LE(0, fd);
-		ASSERT_EQ(0, epoll_add_at(self->efd, fd, TFD + i * 37 % 64, 0));
-	}
-	ASSERT_EQ(65, read_fdinfo(self->efd, -1, data, tfds, 66));
-	for (int i = 1; i < 65; i++)
-		EXPECT_LE(tfds[i - 1], tfds[i]);
-}
-
 /* --- Lookups after another one ------------------------------------------- */
 
 /* A lookup may continue from the entry that the last one found. */
@@ -309,7 +285,7 @@ static void check_after(struct __test_metadata *_metadata, int efd,
 {
 	__u64 data[SHARED];
 
-	ASSERT_EQ(count, read_fdinfo(efd, TFD, data, NULL, SHARED));
+	ASSERT_EQ(count, read_fdinfo(efd, TFD, data, SHARED));
 	EXPECT_EQ(toff < count ? 0 : -ENOENT,
 		  kcmp_entry(toff < count ? fds[data[toff]] : efd, efd, TFD, toff));
 }
