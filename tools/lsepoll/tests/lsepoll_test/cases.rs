@@ -6,6 +6,7 @@ use crate::lsepoll::{advice, run};
 use crate::process::{Fd, Pid};
 use crate::scene::{self, Actor};
 use crate::schema;
+use crate::shared;
 use crate::tap::{Outcome, contains, same, skip};
 use crate::ways::{A, B, C, D, EPOLL, add_eventfd, create, inherited_file, move_file, moved_file};
 use std::error::Error;
@@ -17,8 +18,10 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
-/// A server with a connection that its peer ends, by FIN or by RST.
-fn ended(by_reset: bool) -> io::Result<Actor> {
+const OUT: u32 = libc::EPOLLOUT as u32;
+
+/// A server that waits for events of a connection, which its peer ends, by FIN or by RST.
+fn ended(by_reset: bool, events: u32) -> io::Result<Actor> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
     let client = TcpStream::connect(address)?;
@@ -27,7 +30,7 @@ fn ended(by_reset: bool) -> io::Result<Actor> {
         create()?;
         scene::place(server.as_raw_fd(), A)?;
         scene::close(client.as_raw_fd())?;
-        scene::add(EPOLL, A, A as u64)?;
+        scene::epoll_ctl(EPOLL, libc::EPOLL_CTL_ADD, A, events, A as u64)?;
         Ok(0)
     })?;
     if by_reset {
@@ -72,15 +75,18 @@ fn spins(actor: &Actor, ready: &str, state: &str, cure: &str) -> Outcome {
 }
 
 pub fn spin_after_fin() -> Outcome {
-    let Ok(way) = ended(false) else {
+    let Ok(way) = ended(false, libc::EPOLLIN as u32) else {
         return skip("no TCP");
     };
     let cure = "the peer has sent FIN. Read until read(2) returns 0, then close it";
-    spins(&way, "IN", " CLOSE_WAIT", cure)
+    spins(&way, "IN", " CLOSE_WAIT", cure)?;
+    // FIN is not why this one spins.
+    let cure = "request OUT only while there is something to write";
+    spins(&ended(false, OUT)?, "OUT", " CLOSE_WAIT", cure)
 }
 
 pub fn spin_after_reset() -> Outcome {
-    let Ok(way) = ended(true) else {
+    let Ok(way) = ended(true, libc::EPOLLIN as u32) else {
         return skip("no TCP");
     };
     spins(
@@ -91,7 +97,24 @@ pub fn spin_after_reset() -> Outcome {
     )
 }
 
-/// The only lines of advice that begin like this.
+pub fn spin_before_connect() -> Outcome {
+    // SAFETY: No memory is involved.
+    let Ok(socket) = scene::cvt(unsafe { libc::socket(libc::AF_INET, libc::SOCK_STREAM, 0) })
+    else {
+        return skip("no TCP");
+    };
+    let way = Actor::start("way", || {
+        create()?;
+        scene::place(socket, A)?;
+        scene::add(EPOLL, A, 0)?;
+        Ok(0)
+    });
+    scene::close(socket)?;
+    let cure = "it is not connected: add it after connect(2)";
+    spins(&way?, "HUP", " CLOSE", cure)
+}
+
+/// The only line of advice that begins like this.
 fn line<'a>(out: &'a str, start: &str) -> Result<&'a str, Box<dyn Error>> {
     let lines = advice(out);
     let mut found = lines.into_iter().filter(|line| line.starts_with(start));
@@ -128,7 +151,73 @@ pub fn duplicated() -> Outcome {
     )
 }
 
-const OUT: u32 = libc::EPOLLOUT as u32;
+/// Expects that the file of the only entry of a process is open under the same fd in another one.
+fn shared_with(pid: Pid, other: Pid, comm: &str) -> Outcome {
+    let out = run(&[&pid.to_string()])?.out;
+    let cure = "set close-on-exec, or call EPOLL_CTL_DEL before close(2)";
+    same(
+        line(&out, "fd 60")?,
+        &format!(
+            "fd 60: shared by fork(2) with pid {other} ({comm}) fd 60, then closed here: {cure}"
+        ),
+    )
+}
+
+/// Adds a file that its parent has opened, and closes it.
+fn child_of_opener() -> io::Result<Actor> {
+    Actor::start("way", || {
+        create()?;
+        scene::add(EPOLL, A, 0)?;
+        scene::close(A)?;
+        Ok(0)
+    })
+}
+
+pub fn open_in_parent() -> Outcome {
+    let parent = Actor::start("parent", || {
+        scene::place(scene::eventfd()?, A)?;
+        Ok(child_of_opener()?.leave())
+    })?;
+    shared_with(parent.told, parent.pid, "parent")
+}
+
+pub fn open_in_sibling() -> Outcome {
+    let parent = Actor::start("parent", || {
+        scene::place(scene::eventfd()?, A)?;
+        let way = child_of_opener()?;
+        Actor::start("sibling", || Ok(0))?.leave();
+        scene::close(A)?;
+        Ok(way.leave())
+    })?;
+    let way = parent.told;
+    let sibling = shared::child(parent.pid, way).ok_or("no sibling")?;
+    shared_with(way, sibling, "sibling")
+}
+
+/// The process that has the file open has no PID that gdb could use in the one with the entry.
+pub fn file_in_pid_namespace() -> Outcome {
+    let way = Actor::start("way", || {
+        create()?;
+        add_eventfd(A)?;
+        // SAFETY: No memory is involved.
+        if scene::cvt(unsafe { libc::unshare(libc::CLONE_NEWPID) }).is_err() {
+            return Ok(0);
+        }
+        let child = Actor::start("child", || scene::close(EPOLL).map(|()| 0))?;
+        scene::close(A)?;
+        Ok(child.leave())
+    })?;
+    if way.told == 0 {
+        return skip("no new PID namespace");
+    }
+    let out = run(&[&way.pid.to_string()])?.out;
+    let advice = advice(&out);
+    same(advice.len(), 1)?;
+    contains(
+        advice[0],
+        &format!("inherited by pid {} (child) fd 60", way.told),
+    )
+}
 
 /// A child that has the epoll file, too, keeps the file that its parent has closed.
 pub fn closed_in_parent() -> Outcome {

@@ -281,7 +281,9 @@ pub fn arguments() -> Outcome {
     run(&["--no-such-option"])?.fails_with("--no-such-option")?;
     run(&["0"])?.fails_with("0 is not in 1..")?;
     run(&["--fd", "-1"])?.fails_with("-1")?;
-    run(&["--demo", "1"])?.fails_with("--demo")
+    run(&["--demo", "1"])?.fails_with("--demo")?;
+    run(&["--output", "FD", "--json"])?.fails_with("cannot be used with '--json'")?;
+    run(&["--output", "FD", "--summary"])?.fails_with("cannot be used with '--summary'")
 }
 
 pub fn no_such_process() -> Outcome {

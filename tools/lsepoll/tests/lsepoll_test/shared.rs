@@ -9,7 +9,7 @@ use crate::tap::{Outcome, contains, same};
 use crate::ways::{A, B, C, EPOLL, add_eventfd, create, eventfd_name, move_file};
 
 /// A child of a process, but not this one.
-fn child(of: Pid, not: Pid) -> Option<Pid> {
+pub fn child(of: Pid, not: Pid) -> Option<Pid> {
     let is_child =
         |pid: &Pid| *pid != not && process::stat(*pid).is_ok_and(|stat| stat.parent == of);
     process::numbers("/proc").ok()?.into_iter().find(is_child)
