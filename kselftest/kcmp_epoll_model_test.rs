@@ -600,6 +600,10 @@ fn main() -> ExitCode {
         println!("ok 1 model # SKIP the kernel has no kcmp()");
         return ExitCode::from(4); // KSFT_SKIP
     }
+    if epoll_create() == -c::ENOSYS {
+        println!("ok 1 model # SKIP the kernel has no epoll");
+        return ExitCode::from(4);
+    }
     match run(steps, seed) {
         Ok(()) => {
             println!("ok 1 model");

@@ -178,8 +178,8 @@ impl InterestListGuard<'_> {
         unsafe { crbtree_create!(root, EpItem, bindings::epitem, __bindgen_anon_1.rbn) }
     }
 
-    /// Returns the entry that the last lookup found, and its toff, or [`None`] if the tree has
-    /// changed since.
+    /// Returns the entry that the last successful lookup found, and its toff, or [`None`] if the
+    /// tree has changed since.
     #[inline]
     fn cursor(&self) -> Option<(&EpItem, u32)> {
         let ep = self.ep.0.get();
@@ -200,7 +200,7 @@ impl InterestListGuard<'_> {
     ///
     /// A lookup continues from the entry found last, if that has the same fd and no greater toff:
     /// the entries of one fd in ascending order then take amortized constant time each. After a
-    /// change of the list, or a lookup of another fd or a smaller toff in between, a lookup is
+    /// change of the list, or a lookup of another fd or a larger toff in between, a lookup is
     /// O(log n + `toff`) in the length of the list.
     ///
     /// Mirrors `ep_find_tfd()` in `fs/eventpoll.c`.
