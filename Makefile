@@ -36,7 +36,7 @@ help:
 	@echo '  make help-all      all targets and variables'
 	@echo
 	@echo 'Each target first installs what it needs. The cache is in XDG_CACHE_HOME or'
-	@echo '~/.cache, and takes about 10 GB. The first "make run" takes about 9 minutes.'
+	@echo '~/.cache, and takes about 10 GB.'
 
 .PHONY: help-all
 help-all: help
