@@ -9,6 +9,7 @@ use crate::listing::Listing;
 use crate::name;
 use crate::order::{self, Answer};
 use crate::process::Place;
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::fs::{self, Metadata};
 use std::io;
@@ -293,10 +294,28 @@ pub fn is_sorted(files: &[Vec<Place>]) -> Result<bool, Error> {
 
 /// Compares two files.
 pub fn compare(a: &Place, b: &Place) -> Result<Answer, Error> {
-    // kcmp(2) does not tell which of them is gone, and it may be back.
+    compare_by(a, b, || kcmp::compare_files(a, b))
+}
+
+/// Compares the file at `a` with the target file of an entry of the epoll file at `b`.
+pub fn compare_entry(a: &Place, b: &Place, entry: &Entry) -> Result<Answer, Error> {
+    compare_by(a, b, || kcmp::compare_entry(a, b, entry.key()))
+}
+
+fn compare_by(
+    a: &Place,
+    b: &Place,
+    kcmp: impl Fn() -> io::Result<Ordering>,
+) -> Result<Answer, Error> {
+    // kcmp(2) does not tell which of the files is gone, and it may be back.
     for _ in 0..3 {
-        if let Some(ordering) = ask(kcmp::compare_files(a, b))? {
-            return Ok(ordering.into());
+        match kcmp() {
+            Err(e) if kcmp::is_no_entry(&e) => return Ok(Answer::RightGone),
+            answer => {
+                if let Some(ordering) = ask(answer)? {
+                    return Ok(ordering.into());
+                }
+            }
         }
         if ask(kcmp::compare_files(a, a))?.is_none() {
             return Ok(Answer::LeftGone);

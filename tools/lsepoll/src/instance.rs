@@ -8,7 +8,7 @@
 
 use crate::error::Error;
 use crate::fdinfo::{self, Entry};
-use crate::files::{Index, Key, Kinds};
+use crate::files::{self, Index, Key, Kinds};
 use crate::kcmp::{self, ask};
 use crate::limits;
 use crate::name;
@@ -341,10 +341,7 @@ impl Instance {
 
     /// Compares a file with the target file of an entry, for a search.
     pub fn compare(&self, place: &Place, entry: &Entry) -> Result<Answer, Error> {
-        match kcmp::compare_entry(place, self.home(), entry.key()) {
-            Err(e) if kcmp::is_no_entry(&e) => Ok(Answer::RightGone),
-            answer => Ok(ask(answer)?.map_or(Answer::LeftGone, Answer::from)),
-        }
+        files::compare_entry(place, self.home(), entry)
     }
 
     /// The index of the holder with the fd table of a place.

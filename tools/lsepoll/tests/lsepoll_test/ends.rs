@@ -5,7 +5,7 @@
 use crate::lsepoll::{Ran, command, program, run, run_as};
 use crate::scene::{self, Actor};
 use crate::tap::{Outcome, contains, same};
-use crate::ways::{EPOLL, add_eventfd, create, one_entry};
+use crate::ways::{A, EPOLL, add_eventfd, create, move_file, moved_file, one_entry};
 use std::error::Error;
 use std::ffi::OsStr;
 use std::io;
@@ -177,6 +177,44 @@ pub fn process_ends() -> Outcome {
     )?;
     let (_, summary) = crate::schema::check(&ran.out)?;
     same(summary["errors"].as_array().map(Vec::len), Some(1))
+}
+
+/// A process that ends during the search does not affect the entries of another one, which are
+/// searched for among the same files.
+pub fn other_process_ends() -> Outcome {
+    const RUNS: u32 = 30;
+    const FDS: std::ops::Range<libc::c_int> = 100..100 + ENTRIES;
+
+    let ends = || {
+        Actor::start("ends", || {
+            scene::allow_files(2 * ENTRIES as usize + 200)?;
+            create()?;
+            FDS.clone().try_for_each(add_eventfd)?;
+            FDS.clone().try_for_each(|fd| move_file(fd, fd + ENTRIES))?;
+            Ok(0)
+        })
+    };
+    let whole = duration(ends()?.pid)?;
+    let mut ended = 0;
+    for step in 0..RUNS {
+        // The instances are searched in order of pid.
+        let (other, way) = (ends()?, moved_file()?);
+        let pids = [other.pid.to_string(), way.pid.to_string()];
+        let mut command = command(&program(), &["--json", &pids[0], &pids[1]]);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = command.spawn()?;
+        std::thread::sleep(within(whole, step));
+        drop(other);
+        let ran = Ran::from(child.wait_with_output()?);
+        ended += i32::from(ran.err.contains("ended during the search"));
+        let (found, _) = crate::schema::check(&ran.out)?;
+        let found = (found.iter()).find(|epoll| epoll["holders"][0]["pid"] == way.pid);
+        let entry = &found.ok_or("not found")?["entries"][0];
+        same(&entry["state"], &"moved".into())?;
+        same(&entry["tfd"], &A.into())?;
+    }
+    println!("# {ended} of {RUNS} processes ended during the search");
+    same(ended > 0, true)
 }
 
 pub fn interrupted() -> Outcome {

@@ -131,6 +131,7 @@ const TESTS: &[(&str, Test)] = &[
     ("zombie", ends::zombie),
     ("names", ends::names),
     ("process_ends", ends::process_ends),
+    ("other_process_ends", ends::other_process_ends),
     ("interrupted", ends::interrupted),
     ("timeout", ends::timeout),
     (
