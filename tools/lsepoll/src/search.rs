@@ -98,7 +98,10 @@ pub fn search(
     }
 
     let (mut listing, epolls) = list_epolls(own, control)?;
-    searched.errors.extend(explain(&selection, &listing));
+    let is_listed = !control.is_over();
+    if is_listed {
+        searched.errors.extend(explain(&selection, &listing));
+    }
     let mut instances = instances(&selection, epolls, kinds)?;
     for round in 1..=limits::ROUNDS {
         searched.rounds = round;
@@ -139,7 +142,7 @@ pub fn search(
     searched.missed = listing.not_inspected.iter().filter(missed).count();
     if let Some(name) = &selection.name {
         let mut tables = listing.tables().map(|listed| &listed.table);
-        if searched.missed == 0 && !tables.any(|table| selection.has_process(table)) {
+        if is_listed && searched.missed == 0 && !tables.any(|table| selection.has_process(table)) {
             searched.errors.push(Error::NoName(name.clone()));
         }
     }

@@ -238,17 +238,22 @@ pub fn interrupted() -> Outcome {
 }
 
 pub fn timeout() -> Outcome {
+    const LATE: &str = "lsepoll: the time was over before all processes were listed\n";
+
     let way = one_entry()?;
     let pid = way.pid.to_string();
     let ran = run(&["--timeout", "0", &pid])?;
     same(ran.status, Some(3))?;
-    contains(
-        &ran.err,
-        "lsepoll: the time was over before all processes were listed\n",
-    )?;
+    contains(&ran.err, LATE)?;
     let in_time = run(&["--timeout", "100", &pid])?.quiet()?;
     contains(&in_time, &format!("fd {EPOLL}: 1 entry\n"))?;
     run(&["--timeout", "-1"])?.fails_with("-1")?;
+    // What was not listed is not missing.
+    for selected in [&[&pid, "--fd", "50"][..], &["--name", "way"]] {
+        let ran = run(&[&["--timeout", "0"], selected].concat())?;
+        same(ran.status, Some(3))?;
+        contains(&ran.err, LATE)?;
+    }
 
     // Some are settled, and the rest is listed, too.
     let large = large()?;
