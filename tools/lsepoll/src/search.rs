@@ -164,17 +164,19 @@ fn finish(
 /// Lists all files, and the places of each epoll file among them.
 fn list_epolls(own: Pid, control: &mut Control) -> Result<(Listing, Vec<Vec<Place>>), Error> {
     let mut listing = Listing::new(own);
+    list(&mut listing, control, |_, _| Ok(true))?;
+    let places = listing.tables().flat_map(Listed::places);
+    let epolls = places.filter(|(_, link)| *link == EPOLL_LINK);
+    let epolls: Vec<_> = epolls.map(|(place, _)| place).collect();
+    let mut sorted = Vec::new();
     for _ in 0..limits::ROUNDS {
-        list(&mut listing, control, |_, _| Ok(true))?;
-        let places = listing.tables().flat_map(Listed::places);
-        let epolls = places.filter(|(_, link)| *link == EPOLL_LINK);
-        let sorted = order::sort(epolls.map(|(place, _)| place), files::compare)?;
-        // Otherwise an epoll file may be listed twice.
+        sorted = order::sort(epolls.iter().cloned(), files::compare)?;
+        // Otherwise an epoll file may be listed twice, which is better than not at all.
         if files::is_sorted(&sorted)? {
-            return Ok((listing, sorted));
+            break;
         }
     }
-    Ok((listing, Vec::new()))
+    Ok((listing, sorted))
 }
 
 fn list(

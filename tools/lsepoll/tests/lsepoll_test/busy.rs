@@ -4,10 +4,12 @@
 
 use crate::calls::count;
 use crate::lsepoll::run;
+use crate::process::Fd;
 use crate::scene::{self, Actor};
 use crate::tap::{Outcome, contains, same};
-use crate::ways::{add_eventfd, create};
+use crate::ways::{EPOLL, add_eventfd, create, one_entry};
 use std::io;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 /// Opens and closes /dev/null every `pause`.
@@ -45,6 +47,37 @@ pub fn demo_beside_unrelated_work() -> Outcome {
             .map_err(|e| format!("run {run_number} of {RUNS}: {e}"))?;
     }
     drop((idle, quick));
+    Ok(())
+}
+
+/// An idle process is listed, even if the epoll files of another one change all the time.
+pub fn epoll_files_move() -> Outcome {
+    const FDS: Range<Fd> = 100..900;
+
+    let busy = Actor::start("busy", || {
+        for fd in FDS {
+            scene::place(scene::epoll_create()?, fd)?;
+        }
+        std::thread::spawn(|| {
+            // Each moves to the next fd.
+            loop {
+                for fd in FDS.rev() {
+                    let _ = scene::dup2(fd, fd + 1);
+                }
+                let _ = scene::dup2(FDS.end, FDS.start);
+            }
+        });
+        Ok(0)
+    })?;
+    let way = one_entry()?;
+    for _ in 0..5 {
+        let out = run(&[&way.pid.to_string()])?.quiet()?;
+        contains(
+            &out,
+            &format!("pid {} (way), fd {EPOLL}: 1 entry\n", way.pid),
+        )?;
+    }
+    drop(busy);
     Ok(())
 }
 

@@ -138,6 +138,7 @@ const TESTS: &[(&str, Test)] = &[
         "demo_beside_unrelated_work",
         busy::demo_beside_unrelated_work,
     ),
+    ("epoll_files_move", busy::epoll_files_move),
     ("many_files_come_and_go", busy::many_files_come_and_go),
     ("calls", calls::calls),
     ("changes", changes::changes),
