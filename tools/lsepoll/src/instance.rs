@@ -178,10 +178,10 @@ impl Instance {
                 return Ok(false);
             }
         }
+        let keys = std::mem::take(&mut self.unconfirmed);
         if self.entries.len() > limits::LARGE {
             return Ok(true);
         }
-        let keys = std::mem::take(&mut self.unconfirmed);
         for _ in 0..limits::COMPARED_AGAIN {
             for key in &keys {
                 if let Some(row) = self.rows.get(key) {
@@ -211,9 +211,9 @@ impl Instance {
         self.rows.len() == self.entries.len()
     }
 
-    /// Whether entries have to be searched for.
+    /// Whether entries have to be searched for, or confirmed.
     pub fn is_searching(&self) -> bool {
-        self.rows.len() + self.absences.len() < self.entries.len()
+        !self.unconfirmed.is_empty() || self.rows.len() + self.absences.len() < self.entries.len()
     }
 
     /// Searches once for the target file of each entry that is neither settled nor absent. `step`
@@ -451,5 +451,47 @@ impl Instance {
             });
         }
         Ok((self.holders, rows))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::demo::scene;
+    use crate::listing::Listing;
+    use crate::process::Table;
+
+    #[test]
+    fn confirms_what_another_round_has_found() {
+        let place = |fd| Place {
+            table: Table::own(),
+            fd,
+        };
+        let kinds = Kinds::probe().unwrap();
+        let epoll = scene::epoll_create().unwrap();
+        let [file, moved] = [(); 2].map(|()| scene::eventfd().unwrap());
+        scene::add(epoll, file, 0).unwrap();
+        scene::dup2(file, moved).unwrap();
+        scene::close(file).unwrap();
+
+        let mut instance = Instance::new(vec![place(epoll)], kinds);
+        assert!(instance.update().unwrap());
+        let nothing = Listing::new(0);
+        let search = |instance: &mut Instance| {
+            let mut index = Index::new(&nothing, kinds);
+            assert!(instance.search(&mut index, &mut || true).unwrap());
+        };
+        search(&mut instance);
+        let entry = instance.entries[0].clone();
+        assert_eq!(instance.absences[&entry.key()].row.state, State::Nowhere);
+        instance.find(&entry, place(moved)).unwrap();
+        assert!(instance.is_settled());
+        // The file moves on.
+        let next = scene::eventfd().unwrap();
+        scene::dup2(moved, next).unwrap();
+        scene::close(moved).unwrap();
+        assert!(instance.is_searching());
+        search(&mut instance);
+        assert!(!instance.is_settled());
     }
 }
