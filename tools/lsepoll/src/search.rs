@@ -369,10 +369,11 @@ impl Suspects<'_> {
     /// Searches many files of an fd table for the targets of suspects.
     fn search(
         &mut self,
-        places: impl Iterator<Item = Place>,
+        places: impl ExactSizeIterator<Item = Place>,
         key: Key,
         table: Pid,
     ) -> Result<(), Error> {
+        let listed = places.len();
         let mut sorted = order::sort(places, files::compare)?;
         for (index, entry) in &self.entries[&key] {
             let instance = &mut self.instances[*index];
@@ -384,7 +385,8 @@ impl Suspects<'_> {
                 instance.find(entry, place)?;
             }
         }
-        if !files::is_sorted(&sorted)? {
+        let left: usize = sorted.iter().map(Vec::len).sum();
+        if left < listed || !files::is_sorted(&sorted)? {
             self.unclear.insert((table, key));
         }
         Ok(())
@@ -407,5 +409,55 @@ impl Suspects<'_> {
             group.push((index, entry));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::demo::scene;
+
+    #[test]
+    fn notices_that_a_file_vanished_while_many_were_sorted() {
+        const FILES: usize = 50;
+
+        let (table, kinds) = (Table::own(), Kinds::probe().unwrap());
+        let epoll = scene::epoll_create().unwrap();
+        let mut files = Vec::new();
+        for _ in 0..FILES {
+            let file = scene::eventfd().unwrap();
+            scene::add(epoll, file, 0).unwrap();
+            files.push(file);
+        }
+        // Otherwise they are in place.
+        for file in &mut files {
+            let moved = scene::eventfd().unwrap();
+            scene::dup2(*file, moved).unwrap();
+            scene::close(std::mem::replace(file, moved)).unwrap();
+        }
+        let place = |fd| Place {
+            table: table.clone(),
+            fd,
+        };
+        let mut instance = Instance::new(vec![place(epoll)], kinds);
+        assert!(instance.update().unwrap());
+        let nothing = Listing::new(0);
+        let mut index = Index::new(&nothing, kinds);
+        assert!(instance.search(&mut index, &mut || true).unwrap());
+        assert_eq!(instance.absent().count(), FILES);
+
+        let listed = |files: &[Fd]| Listed {
+            table: table.clone(),
+            files: (files.iter())
+                .map(|fd| (*fd, "anon_inode:[eventfd]".to_string()))
+                .collect(),
+            is_restless: false,
+        };
+        let mut instances = [instance];
+        let mut suspects = Suspects::new(&mut instances, kinds);
+        let before = listed(&[&files[..], &[Fd::MAX]].concat());
+        assert!(!suspects.look(None, &before).unwrap());
+        assert!(suspects.look(Some(&before), &listed(&files)).unwrap());
+        assert_eq!(instances[0].absent().count(), 0);
     }
 }
