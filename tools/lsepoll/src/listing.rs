@@ -106,10 +106,14 @@ impl Listing {
         let mut pids = numbers("/proc").map_err(|e| Error::Io("/proc", e))?;
         pids.sort_unstable();
         let mut before = std::mem::take(&mut self.processes);
-        self.not_inspected.clear();
+        let not_inspected = std::mem::take(&mut self.not_inspected);
         let mut listed = HashSet::new();
         for pid in &pids {
             if !step(pids.len()) {
+                // The rest stays as it was.
+                self.processes.append(&mut before);
+                let rest = not_inspected.into_iter().filter(|table| table.pid >= *pid);
+                self.not_inspected.extend(rest);
                 break;
             }
             if *pid == self.own {
@@ -273,5 +277,20 @@ pub fn check(pid: Pid) -> Result<(), Error> {
         Err(e) if is_not_permitted(&e) => Err(Error::NotPermitted(pid)),
         Err(_) => Err(Error::NoProcess(pid)),
         Ok(_) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keeps_what_is_not_listed_again() {
+        let mut listing = Listing::new(0);
+        let look = |_: Option<&Listed>, _: &Listed| Ok(true);
+        assert!(!listing.update(look, |_| true).unwrap().is_empty());
+        let before = (listing.processes(), listing.not_inspected.len());
+        assert!(listing.update(look, |_| false).unwrap().is_empty());
+        assert_eq!((listing.processes(), listing.not_inspected.len()), before);
     }
 }
