@@ -201,12 +201,13 @@ impl<'a> Index<'a> {
 
     /// Prepares the search for the target files of `lost` entries. Sorts the files if this saves
     /// time: on many kernels, a comparison with an entry takes longer the more `entries` there are.
+    /// `step` is called for each comparison, and returns false to stop.
     pub fn prepare(
         &mut self,
         key: Key,
         lost: usize,
         entries: usize,
-        step: &mut dyn FnMut(),
+        step: &mut dyn FnMut() -> bool,
     ) -> Result<(), Error> {
         if !key.is_of_link() {
             self.complete();
@@ -222,11 +223,19 @@ impl<'a> Index<'a> {
             let depth = order::depth(files);
             let call = 1 + entries / 64;
             if files * depth + lost * depth * call < lost * files * call {
+                let mut is_over = false;
                 let sorted = order::sort(group.places.iter().cloned(), |a, b| {
-                    step();
-                    compare(a, b)
-                });
-                group.sorted = Some(sorted?);
+                    is_over = is_over || !step();
+                    // Then the order does not matter.
+                    if is_over {
+                        Ok(Answer::Less)
+                    } else {
+                        compare(a, b)
+                    }
+                })?;
+                if !is_over {
+                    group.sorted = Some(sorted);
+                }
             }
         }
         Ok(())
@@ -410,9 +419,11 @@ mod tests {
         index.is_partial = false;
         index.groups.insert(key, group(40));
         let is_sorted = |index: &Index| index.groups[&key].sorted.is_some();
-        index.prepare(key, 3, 3, &mut || {}).unwrap();
+        index.prepare(key, 3, 3, &mut || true).unwrap();
         assert!(!is_sorted(&index));
-        index.prepare(key, 40, 40, &mut || {}).unwrap();
+        index.prepare(key, 40, 40, &mut || false).unwrap();
+        assert!(!is_sorted(&index));
+        index.prepare(key, 40, 40, &mut || true).unwrap();
         assert!(is_sorted(&index));
         assert!(index.is_order_kept(key).unwrap());
 

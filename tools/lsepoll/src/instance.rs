@@ -240,13 +240,11 @@ impl Instance {
         }
         let mut absent = HashSet::new();
         for row in lost {
+            let key = self.key(&row.entry);
+            index.prepare(key, wanted[&key], self.entries.len(), step)?;
             if !step() {
                 break;
             }
-            let key = self.key(&row.entry);
-            index.prepare(key, wanted[&key], self.entries.len(), &mut || {
-                step();
-            })?;
             let places = index.search(key, |place| self.compare(place, &row.entry))?;
             let entry = row.entry.key();
             self.place(row, places)?;
