@@ -128,7 +128,7 @@ pub fn search(
         finish(instance, &listing, control, report)?;
     }
 
-    let ended = |pid: &&Pid| !process::is_alive(**pid);
+    let ended = |pid: &&Pid| process::stat(**pid).map_or(true, |stat| stat.is_zombie());
     searched.errors.extend(
         selection
             .pids

@@ -3,6 +3,7 @@
 //! Searches that end early, or find nothing: exit status and messages.
 
 use crate::lsepoll::{Ran, command, program, run, run_as};
+use crate::process::stat;
 use crate::scene::{self, Actor};
 use crate::tap::{Outcome, contains, same};
 use crate::ways::{A, EPOLL, add_eventfd, create, move_file, moved_file, one_entry};
@@ -142,7 +143,8 @@ fn interfere(
     let whole = duration(actor.pid)?;
     let mut left = Some(actor);
     for step in 1..100 {
-        let actor = match left.take() {
+        let is_alive = |actor: &Actor| stat(actor.pid).is_ok_and(|stat| !stat.is_zombie());
+        let actor = match left.take().filter(is_alive) {
             Some(actor) => actor,
             None => large()?,
         };
@@ -176,7 +178,15 @@ pub fn process_ends() -> Outcome {
         format!("lsepoll: pid {pid}: ended during the search\n"),
     )?;
     let (_, summary) = crate::schema::check(&ran.out)?;
-    same(summary["errors"].as_array().map(Vec::len), Some(1))
+    same(summary["errors"].as_array().map(Vec::len), Some(1))?;
+
+    // As a zombie, it has ended, too.
+    let kill = |large: Actor, _| {
+        // SAFETY: No memory is involved.
+        unsafe { libc::kill(large.pid, libc::SIGKILL) };
+        Some(large)
+    };
+    interfere(kill, is_ended).map(drop)
 }
 
 /// A process that ends during the search does not affect the entries of another one, which are
