@@ -80,14 +80,17 @@ pub fn search(
     let mut seen = HashSet::new();
     let mut pids = Vec::new();
     for pid in std::mem::take(&mut selection.pids) {
+        let process = process::process_of(pid);
         // Threads of one process may have been given.
-        match process::process_of(pid).and_then(|pid| listing::check(pid).map(|()| pid)) {
-            _ if !seen.insert(pid) => {}
-            Ok(pid) if pids.contains(&pid) => {}
+        if !seen.insert(*process.as_ref().unwrap_or(&pid)) {
+            continue;
+        }
+        match process.and_then(|pid| listing::check(pid).map(|()| pid)) {
             Ok(pid) => pids.push(pid),
             Err(e) => {
-                let table = matches!(e, Error::NotPermitted(_)).then(|| listing::table_of(pid));
-                searched.not_inspected.extend(table.flatten());
+                if let Error::NotPermitted(pid) = e {
+                    searched.not_inspected.extend(listing::table_of(pid));
+                }
                 searched.errors.push(e);
             }
         }

@@ -14,6 +14,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::mpsc;
+use std::time::Duration;
 
 const NOBODY: u32 = 65534;
 const KCMP_EPOLL_TFD: u32 = 7;
@@ -407,6 +409,24 @@ pub fn not_permitted() -> Outcome {
     same(
         summary["not_inspected"].clone(),
         serde_json::json!([root.pid]),
+    )?;
+    // A thread stands for its process.
+    let threads = Actor::start("threads", || {
+        let (tell, told) = mpsc::channel();
+        std::thread::spawn(move || {
+            // SAFETY: No memory is involved.
+            let _ = tell.send(unsafe { libc::gettid() });
+            std::thread::sleep(Duration::MAX);
+        });
+        told.recv().map_err(io::Error::other)
+    })?;
+    let args = [threads.told, threads.pid].map(|pid| pid.to_string());
+    let ran = lsepoll.run_as_nobody(&["--json", &args[0], &args[1]])?;
+    let (_, summary) = crate::schema::check(&ran.out)?;
+    same(summary["errors"].as_array().map(Vec::len), Some(1))?;
+    same(
+        summary["not_inspected"].clone(),
+        serde_json::json!([threads.pid]),
     )?;
     let all = lsepoll.run_as_nobody(&[])?;
     same(all.out.contains(&format!("pid {pid} ")), false)
