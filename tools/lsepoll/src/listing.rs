@@ -11,10 +11,9 @@ use std::fs;
 use std::io;
 use std::rc::Rc;
 
-/// How often each thread of a process has run, and for how long. Only a process that runs opens or
-/// closes files.
-#[derive(Clone, Debug, Eq, PartialEq)]
-struct Activity(Vec<(Pid, String)>);
+/// When a process was started, how often each of its threads has run, and for how long. Only a
+/// process that runs opens or closes files.
+type Activity = (u64, Vec<(Pid, String)>);
 
 /// `None` if the process is running, or if the kernel does not tell.
 fn activity(pid: Pid, started: u64) -> Option<Activity> {
@@ -29,13 +28,12 @@ fn activity(pid: Pid, started: u64) -> Option<Activity> {
         }
         threads.push((tid, run));
     }
-    Some(Activity(threads))
+    Some((started, threads))
 }
 
 /// The files of one process.
 struct Process {
     tables: Vec<Listed>,
-    started: u64,
     /// Before the files were listed.
     activity: Option<Activity>,
 }
@@ -120,7 +118,7 @@ impl Listing {
                 continue;
             }
             let process = before.remove(pid);
-            match list_process(*pid, process, &mut look)? {
+            match list_process(*pid, process, &mut look) {
                 Ok(Some((process, is_new))) => {
                     if is_new {
                         listed.extend(process.tables.iter().map(|listed| listed.table.tid));
@@ -128,9 +126,10 @@ impl Listing {
                     self.processes.insert(*pid, process);
                 }
                 Ok(None) => {}
-                Err(e) if is_not_permitted(&e) => self.not_inspected.extend(table_of(*pid)),
+                Err(Error::NotPermitted(pid)) => self.not_inspected.extend(table_of(pid)),
                 // The process has ended meanwhile.
-                Err(_) => {}
+                Err(Error::NoProcess(_)) => {}
+                Err(e) => return Err(e),
             }
         }
         Ok(listed)
@@ -155,57 +154,47 @@ pub fn table_of(pid: Pid) -> Option<Rc<Table>> {
 type Look<'a> = dyn FnMut(Option<&Listed>, &Listed) -> Result<bool, Error> + 'a;
 
 /// Lists the files of a process, unless it has not run since the last time. Returns `None` for a
-/// kernel thread, which has none.
+/// kernel thread, which has none, and else whether the files were listed.
 fn list_process(
     pid: Pid,
     before: Option<Process>,
     look: &mut Look<'_>,
-) -> Result<io::Result<Option<(Process, bool)>>, Error> {
-    let stat = match process::stat(pid) {
-        Ok(stat) if stat.kernel_thread => return Ok(Ok(None)),
-        Ok(stat) => stat,
-        Err(e) => return Ok(Err(e)),
+) -> Result<Option<(Process, bool)>, Error> {
+    let error = |e| match is_not_permitted(&e) {
+        true => Error::NotPermitted(pid),
+        false => Error::NoProcess(pid),
     };
-    let before = before.filter(|process| process.started == stat.started);
+    let stat = process::stat(pid).map_err(error)?;
+    if stat.kernel_thread {
+        return Ok(None);
+    }
     let activity = activity(pid, stat.started);
-    let before = match before {
+    let mut before = match before {
         Some(before) if activity.is_some() && activity == before.activity => {
-            return Ok(Ok(Some((before, false))));
+            return Ok(Some((before, false)));
         }
-        before => before,
+        before => before.map_or(Vec::new(), |process| process.tables),
     };
-    let tables = match tables_of(pid, stat) {
-        Ok(tables) => tables,
-        Err(e) => return Ok(Err(e)),
-    };
-    let mut process = Process {
-        tables: Vec::new(),
-        started: tables[0].started,
-        activity,
-    };
-    for table in tables {
-        let tables = before.as_ref().map(|process| &process.tables);
-        let mut old = (tables.into_iter().flatten()).find(|old| old.table.tid == table.tid);
-        let mut listed;
-        let mut tries = 0;
-        let mut last;
-        loop {
-            listed = match list_table(&table) {
+    before.retain(|old| old.table.started == stat.started);
+    let mut tables = Vec::new();
+    for table in tables_of(pid, stat).map_err(error)? {
+        let old = before.iter().position(|old| old.table.tid == table.tid);
+        let mut old = old.map(|old| before.swap_remove(old));
+        for tries in 1..=limits::LISTINGS {
+            let listed = match list_table(&table) {
                 Ok(listed) => listed,
-                Err(e) if is_not_permitted(&e) => return Ok(Err(e)),
+                Err(e) if is_not_permitted(&e) => return Err(error(e)),
                 // A thread without files.
                 Err(_) => break,
             };
-            tries += 1;
-            if look(old, &listed)? || tries == limits::LISTINGS {
-                process.tables.push(listed);
+            if look(old.as_ref(), &listed)? || tries == limits::LISTINGS {
+                tables.push(listed);
                 break;
             }
-            last = listed;
-            old = Some(&last);
+            old = Some(listed);
         }
     }
-    Ok(Ok(Some((process, true))))
+    Ok(Some((Process { tables, activity }, true)))
 }
 
 /// The fd tables of the threads of a process.
@@ -272,12 +261,7 @@ pub fn check(pid: Pid) -> Result<(), Error> {
     if stat.is_zombie() {
         return Err(Error::Zombie(pid));
     }
-    let mut look = |_: Option<&Listed>, _: &Listed| Ok(true);
-    match list_process(pid, None, &mut look)? {
-        Err(e) if is_not_permitted(&e) => Err(Error::NotPermitted(pid)),
-        Err(_) => Err(Error::NoProcess(pid)),
-        Ok(_) => Ok(()),
-    }
+    list_process(pid, None, &mut |_, _| Ok(true)).map(drop)
 }
 
 #[cfg(test)]
