@@ -2,6 +2,7 @@
 
 //! Which files are the same: by inode where each file has its own, else by kcmp(2).
 
+use crate::control::Control;
 use crate::error::Error;
 use crate::fdinfo::{self, Entry};
 use crate::kcmp::{self, ask};
@@ -201,13 +202,12 @@ impl<'a> Index<'a> {
 
     /// Prepares the search for the target files of `lost` entries. Sorts the files if this saves
     /// time: on many kernels, a comparison with an entry takes longer the more `entries` there are.
-    /// `step` is called for each comparison, and returns false to stop.
     pub fn prepare(
         &mut self,
         key: Key,
         lost: usize,
         entries: usize,
-        step: &mut dyn FnMut() -> bool,
+        control: &mut Control,
     ) -> Result<(), Error> {
         if !key.is_of_link() {
             self.complete();
@@ -223,17 +223,15 @@ impl<'a> Index<'a> {
             let depth = order::depth(files);
             let call = 1 + entries / 64;
             if files * depth + lost * depth * call < lost * files * call {
-                let mut is_over = false;
                 let sorted = order::sort(group.places.iter().cloned(), |a, b| {
-                    is_over = is_over || !step();
-                    // Then the order does not matter.
-                    if is_over {
-                        Ok(Answer::Less)
-                    } else {
+                    if control.step() {
                         compare(a, b)
+                    } else {
+                        // The order does not matter any more.
+                        Ok(Answer::Less)
                     }
                 })?;
-                if !is_over {
+                if !control.is_over() {
                     group.sorted = Some(sorted);
                 }
             }
@@ -342,6 +340,7 @@ mod tests {
     use super::*;
     use crate::demo::scene;
     use crate::process::Table;
+    use std::time::Duration;
 
     fn entry(device: u32, inode: u64) -> Entry {
         Entry {
@@ -412,6 +411,8 @@ mod tests {
 
     #[test]
     fn sorts_if_that_saves_time_and_notices_changes() {
+        let mut on = Control::new(None);
+        let mut over = Control::new(Some(Duration::ZERO));
         let listing = Listing::new(0);
         let kinds = Kinds::probe().unwrap();
         let key = Key::Inode(1);
@@ -419,11 +420,11 @@ mod tests {
         index.is_partial = false;
         index.groups.insert(key, group(40));
         let is_sorted = |index: &Index| index.groups[&key].sorted.is_some();
-        index.prepare(key, 3, 3, &mut || true).unwrap();
+        index.prepare(key, 3, 3, &mut on).unwrap();
         assert!(!is_sorted(&index));
-        index.prepare(key, 40, 40, &mut || false).unwrap();
+        index.prepare(key, 40, 40, &mut over).unwrap();
         assert!(!is_sorted(&index));
-        index.prepare(key, 40, 40, &mut || true).unwrap();
+        index.prepare(key, 40, 40, &mut on).unwrap();
         assert!(is_sorted(&index));
         assert!(index.is_order_kept(key).unwrap());
 

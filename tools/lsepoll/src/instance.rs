@@ -6,6 +6,7 @@
 //! an entry, the link for a file. If these differ, the result is dropped, and the comparison is
 //! repeated in the next round.
 
+use crate::control::Control;
 use crate::error::Error;
 use crate::fdinfo::{self, Entry};
 use crate::files::{self, Index, Key, Kinds};
@@ -216,19 +217,14 @@ impl Instance {
         !self.unconfirmed.is_empty() || self.rows.len() + self.absences.len() < self.entries.len()
     }
 
-    /// Searches once for the target file of each entry that is neither settled nor absent. `step`
-    /// is called for each comparison, and returns false to stop.
+    /// Searches once for the target file of each entry that is neither settled nor absent.
     ///
     /// Returns false if the epoll file is gone.
-    pub fn search(
-        &mut self,
-        index: &mut Index<'_>,
-        step: &mut dyn FnMut() -> bool,
-    ) -> Result<bool, Error> {
+    pub fn search(&mut self, index: &mut Index<'_>, control: &mut Control) -> Result<bool, Error> {
         let mut lost = Vec::new();
         let mut wanted: HashMap<Key, usize> = HashMap::new();
         for entry in self.unsettled() {
-            if !step() {
+            if !control.step() {
                 break;
             }
             // Most files are in place. Entries with the same fd are looked up in order of toff,
@@ -241,8 +237,8 @@ impl Instance {
         let mut absent = HashSet::new();
         for row in lost {
             let key = self.key(&row.entry);
-            index.prepare(key, wanted[&key], self.entries.len(), step)?;
-            if !step() {
+            index.prepare(key, wanted[&key], self.entries.len(), control)?;
+            if !control.step() {
                 break;
             }
             let places = index.search(key, |place| self.compare(place, &row.entry))?;
@@ -477,7 +473,11 @@ mod tests {
         let nothing = Listing::new(0);
         let search = |instance: &mut Instance| {
             let mut index = Index::new(&nothing, kinds);
-            assert!(instance.search(&mut index, &mut || true).unwrap());
+            assert!(
+                instance
+                    .search(&mut index, &mut Control::new(None))
+                    .unwrap()
+            );
         };
         search(&mut instance);
         let entry = instance.entries[0].clone();

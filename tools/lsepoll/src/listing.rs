@@ -2,6 +2,7 @@
 
 //! Lists the files of all processes, and tells which processes have not run since.
 
+use crate::control::Control;
 use crate::error::Error;
 use crate::kcmp;
 use crate::limits;
@@ -92,22 +93,22 @@ impl Listing {
 
     /// Lists the files of processes that may have changed since the last time. `look` is called
     /// with the old and new files of each fd table that was listed again, at once, before files can
-    /// move on; it returns false if files had gone, to have it listed again. `step` is called for
-    /// each process, and returns false to stop.
+    /// move on; it returns false if files had gone, to have it listed again.
     ///
     /// Returns the fd tables that were listed.
     pub fn update(
         &mut self,
+        control: &mut Control,
         mut look: impl FnMut(Option<&Listed>, &Listed) -> Result<bool, Error>,
-        mut step: impl FnMut(usize) -> bool,
     ) -> Result<HashSet<Pid>, Error> {
         let mut pids = numbers("/proc").map_err(|e| Error::Io("/proc", e))?;
         pids.sort_unstable();
+        control.begin("listing files", pids.len());
         let mut before = std::mem::take(&mut self.processes);
         let not_inspected = std::mem::take(&mut self.not_inspected);
         let mut listed = HashSet::new();
         for pid in &pids {
-            if !step(pids.len()) {
+            if !control.step() {
                 // The rest stays as it was.
                 self.processes.append(&mut before);
                 let rest = not_inspected.into_iter().filter(|table| table.pid >= *pid);
@@ -267,14 +268,17 @@ pub fn check(pid: Pid) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     #[test]
     fn keeps_what_is_not_listed_again() {
         let mut listing = Listing::new(0);
         let look = |_: Option<&Listed>, _: &Listed| Ok(true);
-        assert!(!listing.update(look, |_| true).unwrap().is_empty());
+        let mut on = Control::new(None);
+        assert!(!listing.update(&mut on, look).unwrap().is_empty());
         let before = (listing.processes(), listing.not_inspected.len());
-        assert!(listing.update(look, |_| false).unwrap().is_empty());
+        let mut over = Control::new(Some(Duration::ZERO));
+        assert!(listing.update(&mut over, look).unwrap().is_empty());
         assert_eq!((listing.processes(), listing.not_inspected.len()), before);
     }
 }

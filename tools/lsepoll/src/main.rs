@@ -8,6 +8,7 @@
 //! The modules form layers. Each uses only those above it.
 
 mod bytes;
+mod control;
 mod error;
 mod limits;
 
@@ -26,7 +27,6 @@ mod files;
 mod order;
 
 // The search.
-mod control;
 mod instance;
 mod search;
 

@@ -112,7 +112,7 @@ pub fn search(
         let mut index = Index::new(&listing, kinds);
         for mut instance in instances {
             control.begin("searching files", instance.len());
-            if instance.is_searching() && !instance.search(&mut index, &mut || control.step())? {
+            if instance.is_searching() && !instance.search(&mut index, control)? {
                 continue;
             }
             if instance.is_settled() {
@@ -167,7 +167,7 @@ fn finish(
 /// Lists all files, and the places of each epoll file among them.
 fn list_epolls(own: Pid, control: &mut Control) -> Result<(Listing, Vec<Vec<Place>>), Error> {
     let mut listing = Listing::new(own);
-    list(&mut listing, control, |_, _| Ok(true))?;
+    listing.update(control, |_, _| Ok(true))?;
     let places = listing.tables().flat_map(Listed::places);
     let epolls = places.filter(|(_, link)| *link == EPOLL_LINK);
     let epolls: Vec<_> = epolls.map(|(place, _)| place).collect();
@@ -180,20 +180,6 @@ fn list_epolls(own: Pid, control: &mut Control) -> Result<(Listing, Vec<Vec<Plac
         }
     }
     Ok((listing, sorted))
-}
-
-fn list(
-    listing: &mut Listing,
-    control: &mut Control,
-    look: impl FnMut(Option<&Listed>, &Listed) -> Result<bool, Error>,
-) -> Result<HashSet<Pid>, Error> {
-    let mut is_begun = false;
-    listing.update(look, |processes| {
-        if !std::mem::replace(&mut is_begun, true) {
-            control.begin("listing files", processes);
-        }
-        control.step()
-    })
 }
 
 /// The epoll files that are selected: large ones last.
@@ -258,7 +244,7 @@ fn update(
     control: &mut Control,
 ) -> Result<(), Error> {
     let mut suspects = Suspects::new(instances, kinds);
-    let listed = list(listing, control, |old, new| suspects.look(old, new))?;
+    let listed = listing.update(control, |old, new| suspects.look(old, new))?;
     let unclear = suspects.unclear;
     let restless: HashSet<Pid> = (listing.tables())
         .filter(|table| listed.contains(&table.table.tid) && table.is_restless)
@@ -446,7 +432,11 @@ mod tests {
         assert!(instance.update().unwrap());
         let nothing = Listing::new(0);
         let mut index = Index::new(&nothing, kinds);
-        assert!(instance.search(&mut index, &mut || true).unwrap());
+        assert!(
+            instance
+                .search(&mut index, &mut Control::new(None))
+                .unwrap()
+        );
         assert_eq!(instance.absent().count(), FILES);
 
         let listed = |files: &[Fd]| Listed {
