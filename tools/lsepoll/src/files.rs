@@ -157,11 +157,10 @@ impl Kinds {
 
 /// Files by key.
 pub struct Index<'a> {
-    listing: &'a Listing,
     kinds: Kinds,
     groups: HashMap<Key, Group>,
-    /// Whether `groups` has only sockets and pipes so far.
-    is_partial: bool,
+    /// The files other than sockets and pipes, until their inodes are read.
+    rest: Vec<(Place, &'a str)>,
 }
 
 #[derive(Default)]
@@ -171,81 +170,61 @@ struct Group {
     sorted: Option<Vec<Vec<Place>>>,
 }
 
+impl Group {
+    /// Sorts the files if this saves time in a search for the target files of `lost` entries: on
+    /// many kernels, a comparison with an entry takes longer the more `entries` there are.
+    fn sort(&mut self, lost: usize, entries: usize, control: &mut Control) -> Result<(), Error> {
+        let files = self.places.len();
+        let depth = order::depth(files);
+        let call = 1 + entries / 64;
+        if self.sorted.is_none() && files * depth + lost * depth * call < lost * files * call {
+            let sorted = order::sort(self.places.iter().cloned(), |a, b| {
+                if control.step() {
+                    compare(a, b)
+                } else {
+                    // The order does not matter any more.
+                    Ok(Answer::Less)
+                }
+            })?;
+            self.sorted = (!control.is_over()).then_some(sorted);
+        }
+        Ok(())
+    }
+}
+
 impl<'a> Index<'a> {
     pub fn new(listing: &'a Listing, kinds: Kinds) -> Index<'a> {
         let mut groups: HashMap<_, Group> = HashMap::new();
+        let mut rest = Vec::new();
         for (place, link) in listing.tables().flat_map(|listed| listed.places()) {
-            if let Some(key) = Key::of_link(link) {
-                groups.entry(key).or_default().places.push(place);
+            match Key::of_link(link) {
+                Some(key) => groups.entry(key).or_default().places.push(place),
+                None => rest.push((place, link)),
             }
         }
         Index {
-            listing,
             kinds,
             groups,
-            is_partial: true,
+            rest,
         }
     }
 
-    /// Reads the inodes of files other than sockets and pipes.
-    fn complete(&mut self) {
-        if !std::mem::replace(&mut self.is_partial, false) {
-            return;
-        }
-        for (place, link) in self.listing.tables().flat_map(|listed| listed.places()) {
-            if Key::of_link(link).is_none() {
+    /// The places where the target file of an entry with this key seems to be open. `compare`
+    /// compares it with a file. It is one of `lost` entries of that key that are searched for, of
+    /// `entries` in all.
+    pub fn search(
+        &mut self,
+        key: Key,
+        (lost, entries): (usize, usize),
+        control: &mut Control,
+        mut compare: impl FnMut(&Place) -> Result<Answer, Error>,
+    ) -> Result<Vec<Place>, Error> {
+        if !key.is_of_link() {
+            for (place, link) in self.rest.drain(..) {
                 let key = self.kinds.of_place(&place, link);
                 self.groups.entry(key).or_default().places.push(place);
             }
         }
-    }
-
-    /// Prepares the search for the target files of `lost` entries. Sorts the files if this saves
-    /// time: on many kernels, a comparison with an entry takes longer the more `entries` there are.
-    pub fn prepare(
-        &mut self,
-        key: Key,
-        lost: usize,
-        entries: usize,
-        control: &mut Control,
-    ) -> Result<(), Error> {
-        if !key.is_of_link() {
-            self.complete();
-        }
-        for key in key.alternatives() {
-            let Some(group) = self.groups.get_mut(&key) else {
-                continue;
-            };
-            if key.is_unique() || group.sorted.is_some() {
-                continue;
-            }
-            let files = group.places.len();
-            let depth = order::depth(files);
-            let call = 1 + entries / 64;
-            if files * depth + lost * depth * call < lost * files * call {
-                let sorted = order::sort(group.places.iter().cloned(), |a, b| {
-                    if control.step() {
-                        compare(a, b)
-                    } else {
-                        // The order does not matter any more.
-                        Ok(Answer::Less)
-                    }
-                })?;
-                if !control.is_over() {
-                    group.sorted = Some(sorted);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// The places where the target file of an entry with this key seems to be open. `compare`
-    /// compares it with a file.
-    pub fn search(
-        &mut self,
-        key: Key,
-        mut compare: impl FnMut(&Place) -> Result<Answer, Error>,
-    ) -> Result<Vec<Place>, Error> {
         let mut found = Vec::new();
         for key in key.alternatives() {
             let Some(group) = self.groups.get_mut(&key) else {
@@ -253,7 +232,13 @@ impl<'a> Index<'a> {
             };
             if key.is_unique() {
                 found.extend(group.places.iter().cloned());
-            } else if let Some(sorted) = &mut group.sorted {
+                continue;
+            }
+            group.sort(lost, entries, control)?;
+            if control.is_over() {
+                break;
+            }
+            if let Some(sorted) = &mut group.sorted {
                 let equal = order::search(sorted, &mut compare)?;
                 found.extend(equal.into_iter().flatten().cloned());
             } else {
@@ -417,21 +402,18 @@ mod tests {
         let kinds = Kinds::probe().unwrap();
         let key = Key::Inode(1);
         let mut index = Index::new(&listing, kinds);
-        index.is_partial = false;
-        index.groups.insert(key, group(40));
-        let is_sorted = |index: &Index| index.groups[&key].sorted.is_some();
-        index.prepare(key, 3, 3, &mut on).unwrap();
-        assert!(!is_sorted(&index));
-        index.prepare(key, 40, 40, &mut over).unwrap();
-        assert!(!is_sorted(&index));
-        index.prepare(key, 40, 40, &mut on).unwrap();
-        assert!(is_sorted(&index));
+        let group = group(40);
+        let places = group.places.clone();
+        index.groups.insert(key, group);
+        let mut found = |counts, control: &mut Control| {
+            let found = index.search(key, counts, control, |place| compare(place, &places[7]));
+            let fds: Vec<_> = found.unwrap().iter().map(|place| place.fd).collect();
+            (fds, index.groups[&key].sorted.is_some())
+        };
+        assert_eq!(found((3, 3), &mut on), (vec![places[7].fd], false));
+        assert_eq!(found((40, 40), &mut over), (vec![], false));
+        assert_eq!(found((40, 40), &mut on), (vec![places[7].fd], true));
         assert!(index.is_order_kept(key).unwrap());
-
-        let places = index.groups[&key].places.clone();
-        let found = index.search(key, |place| compare(place, &places[7]));
-        let fds: Vec<_> = found.unwrap().iter().map(|place| place.fd).collect();
-        assert_eq!(fds, [places[7].fd]);
 
         let sorted = index.groups[&key].sorted.as_ref().unwrap();
         let (a, b) = (sorted[3][0].fd, sorted[9][0].fd);

@@ -236,12 +236,13 @@ impl Instance {
         }
         let mut absent = HashSet::new();
         for row in lost {
-            let key = self.key(&row.entry);
-            index.prepare(key, wanted[&key], self.entries.len(), control)?;
             if !control.step() {
                 break;
             }
-            let places = index.search(key, |place| self.compare(place, &row.entry))?;
+            let key = self.key(&row.entry);
+            let counts = (wanted[&key], self.entries.len());
+            let compare = |place: &_| self.compare(place, &row.entry);
+            let places = index.search(key, counts, control, compare)?;
             let entry = row.entry.key();
             self.place(row, places)?;
             if self.absences.contains_key(&entry) {
