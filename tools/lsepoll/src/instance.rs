@@ -59,6 +59,13 @@ pub struct Row {
     pub places: Vec<Place>,
 }
 
+/// An epoll file and the rows of its entries.
+pub struct Found {
+    /// Where it is open: the oldest of the selected processes first.
+    pub holders: Vec<Place>,
+    pub rows: Vec<Row>,
+}
+
 /// The file at an fd, compared with a target file.
 enum Seen {
     Target(String),
@@ -428,8 +435,8 @@ impl Instance {
         Ok(true)
     }
 
-    /// The holders, and a row for each entry.
-    pub fn finish(mut self) -> Result<(Vec<Place>, Vec<Row>), Error> {
+    /// Ends the search, with a row for each entry.
+    pub fn finish(mut self) -> Result<Found, Error> {
         self.drop_other_holders()?;
         let mut rows = Vec::new();
         for entry in self.entries {
@@ -445,7 +452,10 @@ impl Instance {
                 },
             });
         }
-        Ok((self.holders, rows))
+        Ok(Found {
+            holders: self.holders,
+            rows,
+        })
     }
 }
 

@@ -144,7 +144,7 @@ fn list(args: &Args, format: &Format) -> Result<ExitCode, Error> {
     let mut reporter = Reporter::default();
     let mut summary = Summary::default();
     let (mut is_first, mut is_found) = (true, false);
-    summary.searched = search::search(&selection, &mut control, &mut |found, listing, control| {
+    summary.searched = search::search(selection, &mut control, &mut |found, listing, control| {
         let mut epoll = reporter.report(found, listing);
         if args.ready {
             reporter.look_again(&mut epoll);

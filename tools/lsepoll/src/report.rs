@@ -4,13 +4,12 @@
 
 use crate::fdinfo::Entry;
 use crate::held::{Held, Holds, Memory};
-use crate::instance::{Row, State};
+use crate::instance::{Found, Row, State};
 use crate::limits;
 use crate::listing::Listing;
 use crate::name::{File, Names};
 use crate::process::{Place, Table};
 use crate::ready::{Poller, Ready};
-use crate::search::Found;
 
 /// An epoll file.
 pub struct Epoll {

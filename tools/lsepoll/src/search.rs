@@ -10,7 +10,7 @@ use crate::control::Control;
 use crate::error::Error;
 use crate::fdinfo::{EPOLL_LINK, Entry};
 use crate::files::{self, Index, Key, Kinds};
-use crate::instance::{Instance, Row};
+use crate::instance::{Found, Instance};
 use crate::kcmp;
 use crate::limits;
 use crate::listing::{self, Listed, Listing};
@@ -21,7 +21,7 @@ use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 /// Which epoll files to list. An empty list or `None` selects all.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub struct Selection {
     pub pids: Vec<Pid>,
     pub name: Option<Bytes>,
@@ -37,13 +37,6 @@ impl Selection {
     fn has(&self, epoll: &Place) -> bool {
         self.efd.is_none_or(|efd| efd == epoll.fd) && self.has_process(&epoll.table)
     }
-}
-
-/// An epoll file and the rows of its entries.
-pub struct Found {
-    /// Where it is open: the oldest of the selected processes first.
-    pub holders: Vec<Place>,
-    pub rows: Vec<Row>,
 }
 
 /// The scope of a search.
@@ -67,7 +60,7 @@ pub type Report<'a> = dyn FnMut(Found, &Listing, &Control) -> Result<(), Error> 
 /// Lists epoll files, and searches for the target files of their entries. `report` is called for
 /// each epoll file when its entries are settled.
 pub fn search(
-    selection: &Selection,
+    mut selection: Selection,
     control: &mut Control,
     report: &mut Report<'_>,
 ) -> Result<Searched, Error> {
@@ -75,7 +68,6 @@ pub fn search(
     kcmp::probe(own)?;
     let kinds = Kinds::probe().map_err(|e| Error::Io("/proc/self/fd", e))?;
     let mut searched = Searched::default();
-    let mut selection = selection.clone();
     let is_narrowed = !selection.pids.is_empty();
     let mut seen = HashSet::new();
     let mut pids = Vec::new();
@@ -116,7 +108,7 @@ pub fn search(
                 continue;
             }
             if instance.is_settled() {
-                finish(instance, &listing, control, report)?;
+                report(instance.finish()?, &listing, control)?;
             } else {
                 rest.push(instance);
             }
@@ -128,17 +120,12 @@ pub fn search(
         update(&mut listing, &mut instances, kinds, control)?;
     }
     for instance in instances {
-        finish(instance, &listing, control, report)?;
+        report(instance.finish()?, &listing, control)?;
     }
 
     let ended = |pid: &&Pid| process::stat(**pid).map_or(true, |stat| stat.is_zombie());
-    searched.errors.extend(
-        selection
-            .pids
-            .iter()
-            .filter(ended)
-            .map(|pid| Error::Ended(*pid)),
-    );
+    let ended = selection.pids.iter().filter(ended);
+    searched.errors.extend(ended.map(|pid| Error::Ended(*pid)));
     searched.processes = listing.processes();
     searched.files = listing.tables().map(|listed| listed.files.len()).sum();
     let missed = |table: &&Rc<Table>| selection.has_process(table);
@@ -152,16 +139,6 @@ pub fn search(
     searched.not_inspected = listing.not_inspected;
     searched.hidden = process::is_proc_hidden();
     Ok(searched)
-}
-
-fn finish(
-    instance: Instance,
-    listing: &Listing,
-    control: &Control,
-    report: &mut Report<'_>,
-) -> Result<(), Error> {
-    let (holders, rows) = instance.finish()?;
-    report(Found { holders, rows }, listing, control)
 }
 
 /// Lists all files, and the places of each epoll file among them.
@@ -218,17 +195,11 @@ fn explain(selection: &Selection, listing: &Listing) -> Vec<Error> {
     };
     let why = |&pid: &Pid| {
         let places = listing.of_process(pid).flat_map(Listed::places);
-        let mut files = places.filter(|(place, _)| place.fd == efd);
-        let first = files.next();
-        if first
-            .iter()
-            .cloned()
-            .chain(files)
-            .any(|(_, link)| link == EPOLL_LINK)
-        {
+        let files: Vec<_> = places.filter(|(place, _)| place.fd == efd).collect();
+        if files.iter().any(|(_, link)| *link == EPOLL_LINK) {
             return None;
         }
-        Some(match first.and_then(|(place, _)| name::of(&place)) {
+        Some(match files.first().and_then(|(place, _)| name::of(place)) {
             None => Error::NotOpen(pid, efd),
             Some(name) => Error::NotEpoll(pid, efd, Bytes::from(name).to_string()),
         })

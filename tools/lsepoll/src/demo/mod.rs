@@ -112,7 +112,7 @@ pub fn run(out: &mut impl Write, format: &Format) -> Result<bool, Error> {
     let mut epolls = Vec::new();
     let mut reporter = Reporter::default();
     search::search(
-        &selection,
+        selection,
         &mut Control::new(None),
         &mut |found, listing, _| {
             epolls.push(reporter.report(found, listing));
