@@ -28,16 +28,6 @@ impl Entry {
     pub fn key(&self) -> (Fd, u32) {
         (self.tfd, self.toff)
     }
-
-    /// Whether this may be the same entry as `other`. Ignores events, which EPOLLONESHOT clears.
-    pub fn is_like(&self, other: &Entry) -> bool {
-        let events = self.events;
-        *self
-            == Entry {
-                events,
-                ..other.clone()
-            }
-    }
 }
 
 /// The word after a key.

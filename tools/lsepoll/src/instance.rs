@@ -85,6 +85,17 @@ struct Absence {
 /// tfd and toff.
 type EntryKey = (Fd, u32);
 
+/// Data, inode and device of the entries with each fd. If these are the same, the entries may be.
+/// EPOLLONESHOT clears events, so those do not count.
+fn identities(entries: &[Entry]) -> HashMap<Fd, Vec<(u64, u64, u32)>> {
+    let mut identities: HashMap<_, Vec<_>> = HashMap::new();
+    for entry in entries {
+        let identity = (entry.data, entry.inode, entry.device);
+        identities.entry(entry.tfd).or_default().push(identity);
+    }
+    identities
+}
+
 pub struct Instance {
     /// Where the epoll file is open. Never empty.
     holders: Vec<Place>,
@@ -143,20 +154,10 @@ impl Instance {
             self.drop_other_holders()?;
         };
         // Only toff tells entries with the same fd apart. If one of them has changed, forget all.
-        let same_tfd = |a: &Entry, b: &Entry| a.tfd == b.tfd;
-        let before: HashMap<Fd, &[Entry]> = (self.entries.chunk_by(same_tfd))
-            .map(|chunk| (chunk[0].tfd, chunk))
-            .collect();
-        let is_known = |chunk: &&[Entry]| {
-            let before = before.get(&chunk[0].tfd).copied().unwrap_or_default();
-            before.len() == chunk.len() && before.iter().zip(*chunk).all(|(a, b)| a.is_like(b))
-        };
-        let known: HashSet<Fd> = (entries.chunk_by(same_tfd))
-            .filter(is_known)
-            .map(|chunk| chunk[0].tfd)
-            .collect();
-        self.rows.retain(|(tfd, _), _| known.contains(tfd));
-        self.absences.retain(|(tfd, _), _| known.contains(tfd));
+        let (before, now) = (identities(&self.entries), identities(&entries));
+        let is_known = |tfd: &Fd| now.contains_key(tfd) && before.get(tfd) == now.get(tfd);
+        self.rows.retain(|(tfd, _), _| is_known(tfd));
+        self.absences.retain(|(tfd, _), _| is_known(tfd));
         self.entries = entries;
         Ok(true)
     }
