@@ -368,8 +368,7 @@ mod tests {
     fn keys_of_places() {
         let kinds = Kinds::probe().unwrap();
         let key = |fd| {
-            let table = Table::own();
-            let place = Place { table, fd };
+            let place = Place::new(&Table::own(), fd);
             kinds.of_place(&place, &place.link().unwrap())
         };
         let (a, b) = (scene::eventfd().unwrap(), scene::epoll_create().unwrap());
@@ -384,10 +383,7 @@ mod tests {
     /// Files of this process.
     fn group(count: usize) -> Group {
         let table = Table::own();
-        let place = |_| Place {
-            table: table.clone(),
-            fd: scene::eventfd().unwrap(),
-        };
+        let place = |_| Place::new(&table, scene::eventfd().unwrap());
         Group {
             places: (0..count).map(place).collect(),
             sorted: None,

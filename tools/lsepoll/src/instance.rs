@@ -469,10 +469,7 @@ mod tests {
 
     #[test]
     fn confirms_what_another_round_has_found() {
-        let place = |fd| Place {
-            table: Table::own(),
-            fd,
-        };
+        let place = |fd| Place::new(&Table::own(), fd);
         let kinds = Kinds::probe().unwrap();
         let epoll = scene::epoll_create().unwrap();
         let [file, moved] = [(); 2].map(|()| scene::eventfd().unwrap());

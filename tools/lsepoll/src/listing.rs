@@ -51,11 +51,7 @@ pub struct Listed {
 
 impl Listed {
     pub fn places(&self) -> impl Iterator<Item = (Place, &str)> {
-        let place = |fd| Place {
-            table: self.table.clone(),
-            fd,
-        };
-        (self.files.iter()).map(move |(fd, link)| (place(*fd), link.as_str()))
+        (self.files.iter()).map(|(fd, link)| (Place::new(&self.table, *fd), link.as_str()))
     }
 }
 
@@ -142,14 +138,7 @@ pub fn table_of(pid: Pid) -> Option<Rc<Table>> {
     let stat = process::stat(pid).ok()?;
     // A process that is about to end cannot be inspected, and has no files any more.
     let is_there = !matches!(stat.state, 'Z' | 'X');
-    is_there.then(|| {
-        Rc::new(Table {
-            pid,
-            tid: pid,
-            comm: stat.comm,
-            started: stat.started,
-        })
-    })
+    is_there.then(|| stat.table(pid, pid))
 }
 
 type Look<'a> = dyn FnMut(Option<&Listed>, &Listed) -> Result<bool, Error> + 'a;
@@ -210,15 +199,7 @@ fn tables_of(pid: Pid, stat: process::Stat) -> io::Result<Vec<Rc<Table>>> {
             }
         }
     }
-    let table = |tid| {
-        Rc::new(Table {
-            pid,
-            tid,
-            comm: stat.comm.clone(),
-            started: stat.started,
-        })
-    };
-    Ok(tids.into_iter().map(table).collect())
+    Ok(tids.into_iter().map(|tid| stat.table(pid, tid)).collect())
 }
 
 /// Lists the files in an fd table. Looks again for files that vanish before their link is read: they
@@ -233,11 +214,7 @@ fn list_table(table: &Rc<Table>) -> io::Result<Listed> {
             if files.contains_key(&fd) {
                 continue;
             }
-            let place = Place {
-                table: table.clone(),
-                fd,
-            };
-            match place.read_link() {
+            match Place::new(table, fd).read_link() {
                 Ok(link) => drop(files.insert(fd, link)),
                 // In a user namespace, lsepoll may be able to list the fds of a process outside,
                 // but not to read the links.

@@ -45,6 +45,11 @@ pub struct Place {
 }
 
 impl Place {
+    pub fn new(table: &Rc<Table>, fd: Fd) -> Place {
+        let table = table.clone();
+        Place { table, fd }
+    }
+
     /// The target of the link in /proc; `None` if the fd is not open.
     pub fn link(&self) -> Option<String> {
         self.read_link().ok()
@@ -61,10 +66,7 @@ impl Place {
 
     /// Another fd of the same table.
     pub fn sibling(&self, fd: Fd) -> Place {
-        Place {
-            table: self.table.clone(),
-            fd,
-        }
+        Place::new(&self.table, fd)
     }
 }
 
@@ -84,6 +86,16 @@ const PF_KTHREAD: u64 = 0x0020_0000;
 impl Stat {
     pub fn is_zombie(&self) -> bool {
         matches!(self.state, 'Z' | 'X') && self.threads <= 1
+    }
+
+    /// The fd table of a thread of the process with this status.
+    pub fn table(&self, pid: Pid, tid: Pid) -> Rc<Table> {
+        Rc::new(Table {
+            pid,
+            tid,
+            comm: self.comm.clone(),
+            started: self.started,
+        })
     }
 }
 

@@ -395,11 +395,7 @@ mod tests {
             scene::dup2(*file, moved).unwrap();
             scene::close(std::mem::replace(file, moved)).unwrap();
         }
-        let place = |fd| Place {
-            table: table.clone(),
-            fd,
-        };
-        let mut instance = Instance::new(vec![place(epoll)], kinds);
+        let mut instance = Instance::new(vec![Place::new(&table, epoll)], kinds);
         assert!(instance.update().unwrap());
         let nothing = Listing::new(0);
         let mut index = Index::new(&nothing, kinds);
