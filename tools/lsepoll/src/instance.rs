@@ -106,6 +106,8 @@ pub struct Instance {
     /// The rows to compare again: no inode identifies the target file.
     unconfirmed: Vec<EntryKey>,
     kinds: Kinds,
+    /// Whether the epoll file is not open any more.
+    pub is_gone: bool,
 }
 
 impl Instance {
@@ -117,6 +119,7 @@ impl Instance {
             absences: HashMap::new(),
             unconfirmed: Vec::new(),
             kinds,
+            is_gone: false,
         }
     }
 
@@ -138,9 +141,7 @@ impl Instance {
     }
 
     /// Reads the entries, and forgets the results for those that have changed.
-    ///
-    /// Returns false if the epoll file is gone.
-    pub fn update(&mut self) -> Result<bool, Error> {
+    pub fn update(&mut self) -> Result<(), Error> {
         let entries = loop {
             if let Some(entries) = fdinfo::read(self.home())? {
                 break entries;
@@ -148,7 +149,10 @@ impl Instance {
             // Other holders may still have it open. Results through this holder do not count.
             self.entries.clear();
             if self.holders.len() == 1 {
-                return Ok(false);
+                self.rows.clear();
+                self.absences.clear();
+                self.is_gone = true;
+                return Ok(());
             }
             self.holders.remove(0);
             self.drop_other_holders()?;
@@ -159,7 +163,7 @@ impl Instance {
         self.rows.retain(|(tfd, _), _| is_known(tfd));
         self.absences.retain(|(tfd, _), _| is_known(tfd));
         self.entries = entries;
-        Ok(true)
+        Ok(())
     }
 
     /// Drops the holders whose fd refers to another file by now.
@@ -176,20 +180,16 @@ impl Instance {
 
     /// Reads the entries again, and compares again if there are few: those that come and go quickly
     /// may look the same as before, but not be the ones that kcmp(2) compared.
-    ///
-    /// Returns false if the epoll file is gone.
-    fn confirm(&mut self) -> Result<bool, Error> {
+    fn confirm(&mut self) -> Result<(), Error> {
         // Reading a long list takes so long that once is enough.
         let (least, most) = limits::CONFIRMATIONS;
         let often = limits::CONFIRMED_LINES / (self.entries.len() + 1);
         for _ in 0..often.clamp(least, most) {
-            if !self.update()? {
-                return Ok(false);
-            }
+            self.update()?;
         }
         let keys = std::mem::take(&mut self.unconfirmed);
         if self.entries.len() > limits::LARGE {
-            return Ok(true);
+            return Ok(());
         }
         for _ in 0..limits::COMPARED_AGAIN {
             for key in &keys {
@@ -200,11 +200,9 @@ impl Instance {
                     }
                 }
             }
-            if !self.update()? {
-                return Ok(false);
-            }
+            self.update()?;
         }
-        Ok(true)
+        Ok(())
     }
 
     fn unsettled(&self) -> Vec<Entry> {
@@ -226,9 +224,7 @@ impl Instance {
     }
 
     /// Searches once for the target file of each entry that is neither settled nor absent.
-    ///
-    /// Returns false if the epoll file is gone.
-    pub fn search(&mut self, index: &mut Index<'_>, control: &mut Control) -> Result<bool, Error> {
+    pub fn search(&mut self, index: &mut Index<'_>, control: &mut Control) -> Result<(), Error> {
         let mut lost = Vec::new();
         let mut wanted: HashMap<Key, usize> = HashMap::new();
         for entry in self.unsettled() {
@@ -415,10 +411,8 @@ impl Instance {
     pub fn settle_absences(
         &mut self,
         mut is_calm: impl FnMut(&Instance, &Entry) -> (bool, bool),
-    ) -> Result<bool, Error> {
-        if !self.update()? {
-            return Ok(false);
-        }
+    ) -> Result<(), Error> {
+        self.update()?;
         let keys: Vec<_> = self.absences.keys().copied().collect();
         for key in keys {
             let entry = self.absences[&key].row.entry.clone();
@@ -433,7 +427,7 @@ impl Instance {
                 }
             }
         }
-        Ok(true)
+        Ok(())
     }
 
     /// Ends the search, with a row for each entry.
@@ -478,15 +472,12 @@ mod tests {
         scene::close(file).unwrap();
 
         let mut instance = Instance::new(vec![place(epoll)], kinds);
-        assert!(instance.update().unwrap());
+        instance.update().unwrap();
         let nothing = Listing::new(0);
         let search = |instance: &mut Instance| {
             let mut index = Index::new(&nothing, kinds);
-            assert!(
-                instance
-                    .search(&mut index, &mut Control::new(None))
-                    .unwrap()
-            );
+            let mut control = Control::new(None);
+            instance.search(&mut index, &mut control).unwrap();
         };
         search(&mut instance);
         let entry = instance.entries[0].clone();

@@ -104,7 +104,10 @@ pub fn search(
         let mut index = Index::new(&listing, kinds);
         for mut instance in instances {
             control.begin("searching files", instance.len());
-            if instance.is_searching() && !instance.search(&mut index, control)? {
+            if instance.is_searching() {
+                instance.search(&mut index, control)?;
+            }
+            if instance.is_gone {
                 continue;
             }
             if instance.is_settled() {
@@ -176,7 +179,8 @@ fn instances(
             continue;
         }
         let mut instance = Instance::new(holders, kinds);
-        if instance.update()? {
+        instance.update()?;
+        if !instance.is_gone {
             instances.push(instance);
         }
     }
@@ -223,8 +227,8 @@ fn update(
         .collect();
 
     let is_over = control.is_over();
-    for mut instance in std::mem::take(instances) {
-        let is_there = instance.settle_absences(|instance, entry| {
+    for instance in &mut *instances {
+        instance.settle_absences(|instance, entry| {
             let in_scope = |table: &&Pid| instance.is_in_scope(entry, **table);
             let key = instance.key(entry);
             let is_unclear = |table: &Pid| unclear.contains(&(*table, key));
@@ -236,10 +240,8 @@ fn update(
                 is_calm && !listed.iter().any(|table| in_scope(&table)),
             )
         })?;
-        if is_there {
-            instances.push(instance);
-        }
     }
+    instances.retain(|instance| !instance.is_gone);
     Ok(())
 }
 
@@ -396,14 +398,10 @@ mod tests {
             scene::close(std::mem::replace(file, moved)).unwrap();
         }
         let mut instance = Instance::new(vec![Place::new(&table, epoll)], kinds);
-        assert!(instance.update().unwrap());
+        instance.update().unwrap();
         let nothing = Listing::new(0);
         let mut index = Index::new(&nothing, kinds);
-        assert!(
-            instance
-                .search(&mut index, &mut Control::new(None))
-                .unwrap()
-        );
+        (instance.search(&mut index, &mut Control::new(None))).unwrap();
         assert_eq!(instance.absent().count(), FILES);
 
         let listed = |files: &[Fd]| Listed {
