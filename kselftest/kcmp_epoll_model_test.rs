@@ -466,14 +466,15 @@ impl Model {
         ))
     }
 
-    /// Looks up an entry whose target file is `target`, and compares it with any file.
+    /// Looks up an entry whose target file is `target`, and compares it with any file. `files` are
+    /// all files of all tasks.
     fn check(
         &mut self,
+        files: &[(FileOf, File)],
         epoll: FileOf,
         entry: (c_int, u32),
         target: Option<File>,
     ) -> Result<(), String> {
-        let files = self.open_files();
         let task = self.below(self.tasks.len());
         let (tid, fd) = (self.tasks[task].tid, self.mostly(BUSY.start..EPOLL.end));
         let place = files.iter().find(|&&(_, file)| Some(file) == target);
@@ -504,7 +505,8 @@ impl Model {
 
     /// Looks up all entries of all interest lists, and some that are not there.
     fn check_all(&mut self) -> Result<(), String> {
-        for (epoll, file) in self.open_files() {
+        let files = self.open_files();
+        for &(epoll, file) in &files {
             let expected = match self.lists.get(&file) {
                 Some(list) => list.clone(),
                 None if kcmp_entry(epoll, epoll, (0, 0)) == -c::EINVAL => continue,
@@ -527,12 +529,12 @@ impl Model {
             let first = self.below(entries.len().max(1));
             entries.rotate_left(first);
             for (entry, target) in entries {
-                self.check(epoll, entry, Some(target))?;
+                self.check(&files, epoll, entry, Some(target))?;
             }
             for tfd in (BUSY.start..EPOLL.end).chain([-1, 0, c_int::MAX]) {
                 let toff = toffs.get(&tfd).copied().unwrap_or(0);
-                self.check(epoll, (tfd, toff), None)?;
-                self.check(epoll, (tfd, u32::MAX), None)?;
+                self.check(&files, epoll, (tfd, toff), None)?;
+                self.check(&files, epoll, (tfd, u32::MAX), None)?;
             }
         }
         Ok(())
