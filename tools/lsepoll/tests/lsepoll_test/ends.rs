@@ -192,7 +192,7 @@ pub fn process_ends() -> Outcome {
 /// A process that ends during the search does not affect the entries of another one, which are
 /// searched for among the same files.
 pub fn other_process_ends() -> Outcome {
-    const RUNS: u32 = 30;
+    const RUNS: u32 = 15;
     const FDS: std::ops::Range<libc::c_int> = 100..100 + ENTRIES;
 
     let ends = || {
@@ -213,7 +213,8 @@ pub fn other_process_ends() -> Outcome {
         let mut command = command(&program(), &["--json", &pids[0], &pids[1]]);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let child = command.spawn()?;
-        std::thread::sleep(within(whole, step));
+        // In the first half, where files are searched for. Then, they are looked at again.
+        std::thread::sleep(within(whole / 2, step));
         drop(other);
         let ran = Ran::from(child.wait_with_output()?);
         ended += i32::from(ran.err.contains("ended during the search"));
@@ -265,26 +266,28 @@ pub fn timeout() -> Outcome {
         contains(&ran.err, LATE)?;
     }
 
-    // Some are settled, and the rest is listed, too.
+    // Some are settled, and the rest is listed, too: approach a time when that is so.
     let large = large()?;
     let pid = large.pid.to_string();
     let whole = duration(large.pid)?;
-    let mut is_partial = false;
-    for step in 1..100 {
-        let seconds = within(whole, step).as_secs_f64().to_string();
+    let (mut time, mut step) = (whole / 2, whole / 4);
+    for _ in 0..100 {
+        let seconds = time.as_secs_f64().to_string();
         let command = command(&program(), &["--json", "--timeout", &seconds, &pid]);
         let ran = run_as(command)?;
         let (found, summary) = crate::schema::check(&ran.out)?;
         let unsettled = summary["unsettled"].as_u64().ok_or("unsettled")?;
         if (1..ENTRIES as u64).contains(&unsettled) {
             same(ran.status, Some(3))?;
-            same(
-                found[0]["entries"].as_array().map(Vec::len),
-                Some(ENTRIES as usize),
-            )?;
-            is_partial = true;
-            break;
+            let entries = found[0]["entries"].as_array().map(Vec::len);
+            return same(entries, Some(ENTRIES as usize));
         }
+        let is_late = !found.is_empty() && unsettled == 0;
+        time = match is_late {
+            true => time.saturating_sub(step),
+            false => time + step,
+        };
+        step = (step / 2).max(whole / 64);
     }
-    same(is_partial, true)
+    Err("no time was right".into())
 }
